@@ -1,0 +1,17 @@
+"""The root of the one exception tree, and the worker's own branch of it."""
+
+
+class SttError(Exception):
+    """Anything that this project raises on purpose; the text is fit to be shown to a user."""
+
+
+class MessageError(SttError):
+    """A peer sent something that the /ws/stt protocol does not allow."""
+
+
+class TranscriptionError(SttError):
+    """The worker could not turn the audio into words."""
+
+
+class ModelUnavailableError(TranscriptionError):
+    """The model could not be fetched or loaded; the text says what to do."""

@@ -1,0 +1,71 @@
+"""Is anybody speaking, and since when not: the one voice activity detector of the house."""
+
+from __future__ import annotations
+
+import webrtcvad
+
+SAMPLE_RATE = 16_000
+"""Samples a second of all audio in this project."""
+BYTES_PER_SECOND = SAMPLE_RATE * 2
+FRAME_MS = 30
+_FRAME_BYTES = BYTES_PER_SECOND * FRAME_MS // 1000
+
+
+class SpeechDetector:
+    """Follows 16 kHz mono s16le audio as it comes, in pieces of any size; pure and cheap."""
+
+    def __init__(self) -> None:
+        self._vad = webrtcvad.Vad(1)
+        self._pending = bytearray()
+        self._audio_ms = 0
+        self._voiced_run = 0
+        self._speech_start_ms: int | None = None
+        self._speech_end_ms: int | None = None
+
+    @property
+    def audio_ms(self) -> int:
+        """Milliseconds of audio judged so far, a multiple of FRAME_MS."""
+        return self._audio_ms
+
+    @property
+    def heard(self) -> bool:
+        """Whether anybody has spoken at all."""
+        return self._speech_end_ms is not None
+
+    @property
+    def speech_start_ms(self) -> int | None:
+        """Where the first speech began, in milliseconds of audio; None while nobody has spoken."""
+        return self._speech_start_ms
+
+    @property
+    def speech_end_ms(self) -> int | None:
+        """Where the latest speech ended, in milliseconds of audio; None while nobody has spoken."""
+        return self._speech_end_ms
+
+    @property
+    def silence_ms(self) -> int:
+        """How long nobody has spoken, up to the audio judged so far."""
+        return self._audio_ms - (self._speech_end_ms or 0)
+
+    def feed(self, pcm: bytes) -> None:
+        """Judge the next piece of audio."""
+        self._pending += pcm
+        while len(self._pending) >= _FRAME_BYTES:
+            frame = bytes(self._pending[:_FRAME_BYTES])
+            del self._pending[:_FRAME_BYTES]
+            self._judge(frame)
+
+    def _judge(self, frame: bytes) -> None:
+        self._audio_ms += FRAME_MS
+        if not self._vad.is_speech(frame, SAMPLE_RATE):
+            self._voiced_run = 0
+            return
+        self._voiced_run += 1
+        if self._voiced_run < _MIN_VOICED_FRAMES:
+            return
+        if self._speech_start_ms is None:
+            self._speech_start_ms = self._audio_ms - _MIN_VOICED_FRAMES * FRAME_MS
+        self._speech_end_ms = self._audio_ms
+
+
+_MIN_VOICED_FRAMES = 3
