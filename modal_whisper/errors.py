@@ -15,3 +15,7 @@ class TranscriptionError(SttError):
 
 class ModelUnavailableError(TranscriptionError):
     """The model could not be fetched or loaded; the text says what to do."""
+
+
+class OverloadedError(TranscriptionError):
+    """More is asked of the model than it can answer in time."""

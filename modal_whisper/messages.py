@@ -7,11 +7,13 @@ object a text message, told apart by its "type". Unknown fields are ignored so t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from modal_whisper.errors import MessageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 MAX_MESSAGE_BYTES = 1024 * 1024
 """The largest message, text or binary, that either side may send; Modal's own bound is 2 MiB."""
@@ -122,7 +124,7 @@ def _decode(text: str, types: Mapping[str, type[_Message]]) -> _Message:
     kind = types.get(name) if isinstance(name, str) else None
     if kind is None:
         raise MessageError(f"unknown message type; expected one of: {', '.join(types)}")
-    values = {}
+    values: dict[str, Any] = {}
     for field in fields(kind):
         if field.name not in data:
             continue
