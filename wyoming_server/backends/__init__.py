@@ -1,0 +1,1 @@
+"""Everything that can turn a recording into words, behind one interface."""

@@ -1,0 +1,83 @@
+"""Opening a WebSocket to a service, with every way to fail turned into the right BackendError."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from wyoming_server.errors import (
+    BackendError,
+    OverloadedError,
+    RateLimitedError,
+    RejectedError,
+    SignInRefusedError,
+    UnreachableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Mapping
+
+    from yarl import URL
+
+_CLOSE_TIMEOUT = 1.0
+"""Seconds to wait for the peer's half of the closing handshake."""
+
+
+async def open_socket(
+    session: aiohttp.ClientSession, url: URL, headers: Mapping[str, str], within: float
+) -> aiohttp.ClientWebSocketResponse:
+    """Open a WebSocket `within` seconds; raises UnreachableError and its kin."""
+    try:
+        async with asyncio.timeout(within):
+            return await session.ws_connect(
+                url, headers=headers, timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_TIMEOUT)
+            )
+    except TimeoutError:
+        raise UnreachableError(f"no connection within {within:g} s") from None
+    except aiohttp.WSServerHandshakeError as error:
+        raise error_for_status(
+            error.status, error.headers.get("Retry-After") if error.headers else None
+        ) from None
+    except aiohttp.ClientConnectorCertificateError:
+        raise UnreachableError("its TLS certificate is not trusted") from None
+    except aiohttp.ClientConnectorDNSError:
+        raise UnreachableError("its host name cannot be resolved") from None
+    except (aiohttp.ClientError, OSError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise UnreachableError(f"cannot connect ({reason})") from None
+
+
+def error_for_status(status: int, retry_after: str | None) -> BackendError:
+    """The error that an HTTP status other than success stands for."""
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.FORBIDDEN):
+        return SignInRefusedError(f"sign-in refused (HTTP {status})")
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        seconds = None
+        with suppress(ValueError):  # the other form, a date, is not worth a parser here
+            seconds = float(retry_after) if retry_after else None
+        return RateLimitedError("too many requests (HTTP 429)", seconds)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return OverloadedError(f"the service has a fault (HTTP {status})")
+    return RejectedError(f"the service does not take the request (HTTP {status}); check its URL")
+
+
+class BackgroundTasks:
+    """Work that goes on after the answer has left, such as ending a session, until it is waited for."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def add(self, work: Coroutine[None, None, None]) -> None:
+        """Run the coroutine without waiting for it."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def wait(self) -> None:
+        """Return when all of it is done."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)

@@ -1,0 +1,208 @@
+"""The Whisper worker over /ws/stt (docs/ws-stt.md), on this machine, in this house or on Modal."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+from yarl import URL
+
+from modal_whisper.errors import MessageError
+from modal_whisper.messages import (
+    MAX_MESSAGE_BYTES,
+    Failure,
+    Partial,
+    Ready,
+    Start,
+    Stop,
+    WorkerMessage,
+    decode_worker,
+    encode,
+)
+from modal_whisper.messages import Final as FinalMessage
+from modal_whisper.speech import BYTES_PER_SECOND
+from wyoming_server.backends.base import Connected, Hypothesis, relay
+from wyoming_server.backends.sockets import BackgroundTasks, open_socket
+from wyoming_server.errors import (
+    BackendError,
+    DisconnectedError,
+    InternalError,
+    NotReadyError,
+    OverdueError,
+    OverloadedError,
+    RejectedError,
+    UnreachableError,
+)
+from wyoming_server.languages import WHISPER
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+
+    from wyoming_server.backends.base import Progress, Request
+    from wyoming_server.recording import Recording
+
+_LOGGER = logging.getLogger(__name__)
+
+_FRAME_MS: Final = 100
+_MOST_MS: Final = MAX_MESSAGE_BYTES * 1000 // BYTES_PER_SECOND
+_FAILURES: Final[Mapping[str, type[BackendError]]] = {
+    "bad-message": RejectedError,
+    "too-long": RejectedError,
+    "model-unavailable": NotReadyError,
+    "overloaded": OverloadedError,
+    "internal": InternalError,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhisperOptions:
+    """What the settings say about the worker; times in seconds."""
+
+    url: str
+    """ws, wss, http or https; /ws/stt is added where there is no path."""
+    api_key: str = field(repr=False)
+    proxy_key: str = field(repr=False)
+    """Modal's proxy-auth pair; empty where the worker does not stand behind that proxy."""
+    proxy_secret: str = field(repr=False)
+    model: str
+    """The model that the worker is supposed to run; empty: any."""
+    connect_timeout: float
+    """From being asked to the worker's Ready."""
+    timeout: float
+    """From the last sample, or from Ready where that comes later, to the final."""
+
+    @property
+    def socket_url(self) -> URL:
+        """Where /ws/stt is."""
+        url = URL(self.url)
+        url = url.with_scheme({"http": "ws", "https": "wss"}.get(url.scheme, url.scheme))
+        return url / "ws" / "stt" if url.path in ("", "/") else url
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What lets us in."""
+        headers = {}
+        if self.api_key:
+            headers["Authorization"] = f"Bearer {self.api_key}"
+        if self.proxy_key:
+            headers |= {"Modal-Key": self.proxy_key, "Modal-Secret": self.proxy_secret}
+        return headers
+
+
+class Whisper:
+    """The backend `whisper`."""
+
+    name = "whisper"
+    languages = WHISPER
+
+    def __init__(self, options: WhisperOptions, session: aiohttp.ClientSession) -> None:
+        self._options = options
+        self._session = session
+        self._endings = BackgroundTasks()
+        self._known_model = options.model
+
+    def start(self) -> None:
+        """Nothing to prepare: a worker that nobody needs may sleep."""
+
+    async def wait_ready(self) -> None:
+        """Return at once: the first utterance finds out."""
+
+    def transcribe(self, recording: Recording, request: Request) -> AsyncGenerator[Progress, None]:
+        """Send the recording as fast as the line takes it, see Backend.transcribe."""
+        return relay(lambda report: self._run(recording, request, report))
+
+    async def close(self) -> None:
+        """Wait until the sockets of past utterances are closed."""
+        await self._endings.wait()
+
+    async def _run(
+        self, recording: Recording, request: Request, report: Callable[[Progress], None]
+    ) -> Hypothesis:
+        ready_by = asyncio.get_running_loop().time() + self._options.connect_timeout
+        socket = await open_socket(
+            self._session, self._options.socket_url, self._options.headers, self._options.connect_timeout
+        )
+        sender = asyncio.create_task(_send(socket, recording, request))
+        try:
+            return await self._receive(socket, recording, report, ready_by)
+        finally:
+            sender.cancel()
+            await asyncio.gather(sender, return_exceptions=True)
+            self._endings.add(_close(socket))
+
+    async def _receive(
+        self,
+        socket: aiohttp.ClientWebSocketResponse,
+        recording: Recording,
+        report: Callable[[Progress], None],
+        ready_by: float,
+    ) -> Hypothesis:
+        try:
+            async with asyncio.timeout_at(ready_by):
+                ready = await _next_message(socket)
+        except TimeoutError:
+            raise UnreachableError(f"no sign of life within {self._options.connect_timeout:g} s") from None
+        if not isinstance(ready, Ready):
+            raise RejectedError("the worker began with an unexpected message; is its version the same?")
+        report(Connected())
+        self._compare_model(ready.model)
+        return await self._in_time(_final(socket, report), recording)
+
+    async def _in_time(self, work: Coroutine[None, None, Hypothesis], recording: Recording) -> Hypothesis:
+        async def set_limit() -> None:
+            await recording.wait_ended()
+            limit.reschedule(asyncio.get_running_loop().time() + self._options.timeout)
+
+        waiting = asyncio.create_task(set_limit())
+        try:
+            async with asyncio.timeout(None) as limit:
+                return await work
+        except TimeoutError:
+            raise OverdueError(f"no final within {self._options.timeout:g} s after the last sample") from None
+        finally:
+            waiting.cancel()
+
+    def _compare_model(self, model: str) -> None:
+        if self._known_model and model != self._known_model:
+            _LOGGER.warning("the worker runs the model %s, not %s", model, self._known_model)
+        self._known_model = model
+
+
+async def _send(socket: aiohttp.ClientWebSocketResponse, recording: Recording, request: Request) -> None:
+    with suppress(ConnectionError):  # the receiver learns why
+        await socket.send_str(encode(Start(request.language, request.names, request.terms)))
+        async for frame in recording.frames(ms=_FRAME_MS, most_ms=_MOST_MS):
+            await socket.send_bytes(frame)
+        await socket.send_str(encode(Stop()))
+
+
+async def _final(socket: aiohttp.ClientWebSocketResponse, report: Callable[[Progress], None]) -> Hypothesis:
+    while True:
+        message = await _next_message(socket)
+        if isinstance(message, Partial):
+            report(Hypothesis(message.text))
+        elif isinstance(message, FinalMessage):
+            return Hypothesis(message.text, is_final=True, language=message.language)
+
+
+async def _next_message(socket: aiohttp.ClientWebSocketResponse) -> WorkerMessage:
+    while True:
+        message = await socket.receive()
+        if message.type is aiohttp.WSMsgType.TEXT:
+            try:
+                decoded = decode_worker(message.data)
+            except MessageError:
+                raise RejectedError("the worker sent an unknown message; is its version the same?") from None
+            if isinstance(decoded, Failure):
+                raise _FAILURES.get(decoded.code, RejectedError)(f"the worker says: {decoded.message}")
+            return decoded
+        if message.type is not aiohttp.WSMsgType.BINARY:
+            raise DisconnectedError(f"the connection was closed ({socket.close_code})")
+
+
+async def _close(socket: aiohttp.ClientWebSocketResponse) -> None:
+    await socket.close()

@@ -1,0 +1,192 @@
+"""One Wyoming connection: events in, one engine, events out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from wyoming.error import Error
+from wyoming.event import Event, async_write_event
+from wyoming.ping import Pong
+
+from wyoming_server.audio import AudioFormat
+from wyoming_server.backends.base import Request
+from wyoming_server.errors import ClientError, FramingError
+from wyoming_server.languages import bare_code
+from wyoming_server.utterance import Utterance, Wishes
+from wyoming_server.wire import EventReader
+
+if TYPE_CHECKING:
+    from wyoming_server.engine import Engine
+
+_LOGGER = logging.getLogger(__name__)
+
+_WRITE_TIMEOUT: Final = 5.0
+"""Seconds for a client to take what is written, before it counts as gone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one client may use up; times in seconds."""
+
+    max_utterance: float
+    idle_timeout: float
+    max_connections: int
+
+
+class Connection:
+    """Serves one client: any number of utterances, one after another."""
+
+    def __init__(
+        self,
+        streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        engine: Engine,
+        info: Event,
+        limits: Limits,
+        key_terms: tuple[str, ...] = (),
+    ) -> None:
+        reader, self._writer = streams
+        self._events = EventReader(reader)
+        self._engine = engine
+        self._info = info
+        self._limits = limits
+        self._key_terms = key_terms
+        self._wishes = Wishes(Request(names=key_terms))
+        self._utterance: Utterance | None = None
+        self._is_open = False  # between an utterance's audio-start and its audio-stop
+        self._is_refusing_audio = False  # what is still to come of an utterance that got its error
+        self.last_event_at = asyncio.get_running_loop().time()
+        """When the client last said something; loop time."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether an utterance waits for its answer."""
+        return self._utterance is not None and not self._utterance.is_answered
+
+    async def run(self) -> None:
+        """Serve until the client leaves, falls silent or sends what is no event."""
+        try:
+            try:
+                while (event := await self._next_event()) is not None:
+                    await self._serve(event)
+            except FramingError as error:
+                await self._refuse(error)
+            if self._utterance and not self._is_open:
+                await self._utterance.wait_answered()  # the client may have closed only its own direction
+        except (ConnectionError, TimeoutError):
+            _LOGGER.debug("a client vanished")
+        finally:
+            if self._utterance:
+                await self._utterance.cancel()
+            self._writer.close()
+
+    async def wait_idle(self) -> None:
+        """Return when no utterance waits for its answer."""
+        if self._utterance:
+            await self._utterance.wait_answered()
+
+    async def refuse(self, code: str, message: str) -> None:
+        """Tell the client why it is not served any further."""
+        await self._refuse(ClientError(code, message))
+
+    async def _next_event(self) -> Event | None:
+        try:
+            async with asyncio.timeout(self._limits.idle_timeout):
+                event = await self._events.read()
+        except TimeoutError:
+            if self._utterance and self._is_open:
+                _LOGGER.warning("a client fell silent in an utterance; answering what it sent")
+                self._utterance.stop()
+                self._is_open = False
+            return None
+        self.last_event_at = asyncio.get_running_loop().time()
+        return event
+
+    async def _serve(self, event: Event) -> None:
+        try:
+            match event.type:
+                case "audio-chunk":
+                    self._take_audio(event.payload or b"")
+                case "audio-start":
+                    await self._begin(event.data)
+                case "audio-stop":
+                    self._end()
+                case "transcribe":
+                    self._wishes = self._read_wishes(event.data)
+                case "describe":
+                    await self._write(self._info)
+                case "ping":
+                    await self._write(Pong(text=event.data.get("text")).event())
+                case _:
+                    # The protocol grows by events that older servers are meant to pass over.
+                    _LOGGER.debug("passed over an event of type %.40r", event.type)
+        except ClientError as error:
+            await self._refuse(error)
+            self._is_refusing_audio = event.type != "audio-stop"
+
+    async def _refuse(self, error: ClientError) -> None:
+        """Tell the client; of an utterance that is still open this is the one answer."""
+        _LOGGER.info("refused a client: %s", error)
+        if self._utterance and self._is_open:
+            await self._utterance.cancel()
+        self._is_open = False
+        try:
+            await self._write(Error(str(error), error.code).event())
+        except (ConnectionError, TimeoutError):
+            _LOGGER.debug("the client left before its error event")
+
+    async def _begin(self, data: dict[str, Any]) -> None:
+        if self._utterance and self._is_open and not self._utterance.is_answered:
+            await self.refuse("out-of-order", "audio-start came before the audio-stop of the last utterance")
+        if self._utterance:
+            await self._utterance.wait_answered()
+        self._is_refusing_audio = self._is_open = False
+        language = self._wishes.request.language
+        if language and language not in self._engine.languages:
+            raise ClientError("unknown-language", f"no backend understands the language {language[:20]!r}")
+        audio_format = AudioFormat(data.get("rate", 0), data.get("width", 0), data.get("channels", 0))
+        self._is_open = True
+        self._utterance = Utterance(
+            self._engine, self._wishes, audio_format, self._write, max_seconds=self._limits.max_utterance
+        )
+
+    def _take_audio(self, pcm: bytes) -> None:
+        if self._is_refusing_audio:
+            return
+        if self._utterance is None or not self._is_open:
+            raise ClientError("out-of-order", "audio-chunk came without audio-start")
+        self._utterance.feed(pcm)
+
+    def _end(self) -> None:
+        if self._is_refusing_audio:
+            self._is_refusing_audio = False
+            return
+        if self._utterance is None or not self._is_open:
+            raise ClientError("out-of-order", "audio-stop came without audio-start")
+        if not self._utterance.has_audio:
+            raise ClientError("no-audio", "the utterance holds no audio")
+        self._utterance.stop()
+        self._is_open = False
+
+    def _read_wishes(self, data: dict[str, Any]) -> Wishes:
+        language = data.get("language")
+        name = data.get("name")
+        context = data.get("context")
+        request = Request(
+            language=bare_code(language) if isinstance(language, str) and language else None,
+            names=(*_strings(data.get("transcript_names")), *self._key_terms),
+            terms=_strings(data.get("transcript_terms")),
+            backend=name if name in {backend.name for backend in self._engine.backends} else None,
+        )
+        return Wishes(request, isinstance(context, dict) and bool(context.get("streaming")))
+
+    async def _write(self, event: Event) -> None:
+        async with asyncio.timeout(_WRITE_TIMEOUT):
+            await async_write_event(event, self._writer)
+
+
+def _strings(value: object) -> tuple[str, ...]:
+    items = value if isinstance(value, list) else ()
+    return tuple(item.strip() for item in items if isinstance(item, str) and item.strip())

@@ -1,0 +1,43 @@
+"""What the server says of itself when a Wyoming client asks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from wyoming.info import AsrModel, AsrProgram, Attribution, Info
+
+from modal_whisper.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from wyoming.event import Event
+
+PROGRAM: Final = "stt-failover"
+MODEL: Final = "failover"
+_ATTRIBUTION: Final = Attribution("stt-failover", "https://github.com/stt-failover/stt-failover")
+
+
+def describe(languages: Iterable[str]) -> Event:
+    """The info event: one program with one model, the same in whatever state the backends are."""
+    model = AsrModel(
+        name=MODEL,
+        attribution=_ATTRIBUTION,
+        installed=True,
+        description="The first backend that can give the words",
+        version=__version__,
+        languages=sorted(languages),
+    )
+    program = AsrProgram(
+        name=PROGRAM,
+        attribution=_ATTRIBUTION,
+        installed=True,
+        description="Speech to text that always answers",
+        version=__version__,
+        models=[model],
+        supports_transcript_streaming=True,
+        # Speech models do best with what the microphone heard.
+        prefers_auto_gain_enabled=False,
+        prefers_noise_reduction_enabled=False,
+    )
+    return Info(asr=[program]).event()

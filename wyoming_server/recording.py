@@ -1,0 +1,102 @@
+"""The recording of one utterance: written once, read by any number of readers at their own pace."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from modal_whisper.speech import BYTES_PER_SECOND, SpeechDetector
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+
+def _bytes_in(ms: int) -> int:
+    return BYTES_PER_SECOND * ms // 1000
+
+
+class Recording:
+    """Append-only audio, 16 kHz mono s16le, that ends by itself at `max_seconds`.
+
+    `clock` gives seconds; it stamps the end, from which every delay of an answer is counted.
+    """
+
+    def __init__(self, *, max_seconds: float, clock: Callable[[], float]) -> None:
+        self._pcm = bytearray()
+        self._max_bytes = _bytes_in(round(max_seconds * 1000))
+        self._clock = clock
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._ended_at: float | None = None
+        self.is_capped = False
+        """Whether the recording ended because it was full."""
+        self.speech = SpeechDetector()
+        """Who was heard when, up to the latest write."""
+
+    @property
+    def seconds(self) -> float:
+        """How much audio there is."""
+        return len(self._pcm) / BYTES_PER_SECOND
+
+    @property
+    def ended_at(self) -> float | None:
+        """The clock's time when the person had stopped; None while the recording grows."""
+        return self._ended_at
+
+    def write(self, pcm: bytes) -> None:
+        """Append audio, a whole number of samples. What comes after the end is dropped."""
+        if self._ended_at is not None:
+            return
+        room = self._max_bytes - len(self._pcm)
+        kept = pcm[:room]
+        self._pcm += kept
+        self.speech.feed(kept)
+        if len(kept) == room:
+            self.is_capped = True
+            self.end()
+        else:
+            self._wake()
+
+    def end(self) -> None:
+        """Say that nothing follows. Doing so twice changes nothing."""
+        if self._ended_at is None:
+            self._ended_at = self._clock()
+            self._wake()
+
+    async def wait_ended(self) -> None:
+        """Return when the person has stopped."""
+        while self._ended_at is None:
+            await self._grown(self._max_bytes)
+
+    async def frames(self, ms: int = 50, most_ms: int | None = None) -> AsyncIterator[bytes]:
+        """Yield the recording from its first sample: what is there, then what is still being said.
+
+        Every frame holds at least `ms` of audio, only the last one may be shorter, and at most `most_ms`
+        (default `ms`), so that a reader who is behind can catch up in large pieces.
+        """
+        least, most = _bytes_in(ms), _bytes_in(most_ms or ms)
+        position = 0
+        while True:
+            available = len(self._pcm) - position
+            if available < least and self._ended_at is None:
+                await self._grown(position + least)
+                continue
+            if available == 0:
+                return
+            frame = bytes(memoryview(self._pcm)[position : position + min(available, most)])
+            position += len(frame)
+            yield frame
+
+    async def _grown(self, size: int) -> None:
+        entry = (size, asyncio.get_running_loop().create_future())
+        self._waiting.append(entry)
+        try:
+            await entry[1]
+        finally:
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(entry)
+
+    def _wake(self) -> None:
+        for size, waiter in self._waiting:
+            if (self._ended_at is not None or len(self._pcm) >= size) and not waiter.done():
+                waiter.set_result(None)

@@ -1,0 +1,75 @@
+"""One run of the server, from listening to the last answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import signal
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import aiohttp
+from modal_whisper.samples import SAMPLES
+
+from modal_whisper.errors import SttError
+from wyoming_server import log
+from wyoming_server.announce import announce
+from wyoming_server.build import build_engine, build_server
+from wyoming_server.client import transcribe_file
+
+if TYPE_CHECKING:
+    from wyoming_server.engine import Engine
+    from wyoming_server.settings import Settings
+
+_LOGGER = logging.getLogger(__name__)
+
+
+async def run(settings: Settings) -> int:
+    """Serve until SIGINT or SIGTERM; returns the exit code."""
+    log.set_up(settings.log_format, debug=settings.debug)
+    _allow_many_sockets()
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    connector = aiohttp.TCPConnector(limit=0)  # the number of utterances is what is limited
+    async with aiohttp.ClientSession(connector=connector) as session:
+        engine = build_engine(settings, session, log.log_event)
+        server = build_server(settings, engine)
+        await server.start()
+        engine.start()
+        withdraw = await announce(settings.uri, settings.zeroconf) if settings.zeroconf else None
+        _LOGGER.info(
+            "listening on %s; backends: %s", settings.uri, ", ".join(item.name for item in engine.backends)
+        )
+        tasks = [asyncio.create_task(stopping.wait()), asyncio.create_task(server.wait_closed())]
+        check = asyncio.create_task(_check(server.uri, engine)) if settings.self_check else None
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        _LOGGER.info("stopping")
+        for task in (*tasks, *([check] if check else [])):
+            task.cancel()
+        if withdraw:
+            await withdraw()
+        await server.stop()
+        await engine.close()
+    return 0
+
+
+async def _check(uri: str, engine: Engine) -> None:
+    """Let a person be heard through the server's own port, and print what came of it."""
+    sample = SAMPLES[0]
+    try:
+        await engine.wait_ready()
+        answer = await transcribe_file(sample.path, uri, language=sample.language)
+    except (SttError, OSError) as error:
+        _LOGGER.warning("the self-check failed: %s", error)
+        return
+    print(f'understood: "{answer.text}" (said: "{sample.text}")')
+    print(f"answered by {answer.backend}, {answer.ms:.0f} ms after the last sample", flush=True)
+
+
+def _allow_many_sockets() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,129 @@
+"""Listens for Wyoming clients and keeps their number within bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from wyoming.event import async_get_stdin, async_get_stdout
+
+from wyoming_server.errors import SettingsError
+from wyoming_server.handler import Connection
+from wyoming_server.info import describe
+
+if TYPE_CHECKING:
+    from wyoming_server.engine import Engine
+    from wyoming_server.handler import Limits
+
+_LOGGER = logging.getLogger(__name__)
+
+_BACKLOG: Final = 1024
+SHUTDOWN_SECONDS: Final = 8.0
+"""How long the utterances in flight have for their answers when the server stops."""
+
+
+class WyomingServer:
+    """A Wyoming server on one engine.
+
+    `uri` is tcp://HOST:PORT (port 0: any), unix://PATH or stdio://.
+    """
+
+    def __init__(self, uri: str, engine: Engine, limits: Limits, key_terms: tuple[str, ...] = ()) -> None:
+        self._uri = uri
+        self._engine = engine
+        self._limits = limits
+        self._key_terms = key_terms
+        self._info = describe(engine.languages)
+        self._connections: dict[asyncio.Task[None], Connection] = {}
+        self._listener: asyncio.Server | None = None
+
+    @property
+    def uri(self) -> str:
+        """Where clients of this machine reach the server."""
+        if self._listener and self._uri.startswith("tcp://"):
+            host, port = self._listener.sockets[0].getsockname()[:2]
+            if is_unspecified(host):
+                host = "::1" if ":" in host else "127.0.0.1"
+            return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+        return self._uri
+
+    async def start(self) -> None:
+        """Begin to listen; raises SettingsError where that is not possible."""
+        parts = urlsplit(self._uri)
+        try:
+            if parts.scheme == "unix":
+                self._listener = await asyncio.start_unix_server(
+                    self._accept, path=parts.path, backlog=_BACKLOG
+                )
+            elif parts.scheme == "tcp":
+                self._listener = await asyncio.start_server(
+                    self._accept, host=parts.hostname, port=parts.port, backlog=_BACKLOG
+                )
+            else:
+                self._accept(await async_get_stdin(), await async_get_stdout())
+        except OSError as error:
+            raise SettingsError(f"URI {self._uri}: cannot listen there ({error.strerror or error})") from None
+
+    async def wait_closed(self) -> None:
+        """Return when a server on standard input has lost its client; a listening one never returns."""
+        if self._listener:
+            await asyncio.Event().wait()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    async def stop(self) -> None:
+        """Take no more clients, let the utterances in flight be answered, and close."""
+        if self._listener:
+            self._listener.close()
+        connections = dict(self._connections)
+        busy = [connection for connection in connections.values() if connection.is_busy]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SHUTDOWN_SECONDS):
+                await asyncio.gather(*(connection.wait_idle() for connection in busy))
+        for connection in busy:
+            if connection.is_busy:
+                await connection.refuse("shutting-down", "the server is shutting down")
+        for task in connections:
+            task.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
+        if self._uri.startswith("unix://"):
+            _remove(urlsplit(self._uri).path)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = Connection((reader, writer), self._engine, self._info, self._limits, self._key_terms)
+        has_room = len(self._connections) < self._limits.max_connections or self._drop_idle()
+        task = asyncio.create_task(connection.run() if has_room else _turn_away(connection, writer))
+        self._connections[task] = connection
+        task.add_done_callback(self._connections.pop)
+
+    def _drop_idle(self) -> bool:
+        """Close the connection that has been silent longest, unless all wait for an answer."""
+        idle = [(item.last_event_at, task) for task, item in self._connections.items() if not item.is_busy]
+        if not idle:
+            return False
+        _LOGGER.debug("closing the longest idle of %d connections", len(self._connections))
+        min(idle, key=lambda pair: pair[0])[1].cancel()
+        return True
+
+
+def is_unspecified(host: str) -> bool:
+    """Whether a host stands for every address of this machine, which nobody can connect to."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+def _remove(path: str) -> None:
+    Path(path).unlink(missing_ok=True)
+
+
+async def _turn_away(connection: Connection, writer: asyncio.StreamWriter) -> None:
+    try:
+        await connection.refuse("too-many-connections", "too many clients are connected; try again later")
+    finally:
+        writer.close()

@@ -1,0 +1,195 @@
+"""Every setting of the server: one schema, four sources.
+
+A command-line flag beats an environment variable (NAME, or NAME_FILE with the path of a file that holds the
+value), which beats the stored settings file, which beats the default.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import voluptuous as vol
+
+from wyoming_server import validators as take
+from wyoming_server.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+BACKENDS: Final = ("assemblyai", "whisper", "local")
+"""The backends that can be named in the setting of the same name, in the default order."""
+
+
+def _setting(default: Any, validator: Callable[[Any], Any], text: str, *, secret: bool = False) -> Any:
+    return field(default=default, metadata={"validator": validator, "help": text}, repr=not secret)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings of a server. A field's upper-case name is its name everywhere outside the code."""
+
+    uri: str = _setting("tcp://0.0.0.0:10300", take.listening_uri, "where to listen for Wyoming clients")
+    zeroconf: str = _setting(
+        "", take.text, "announce the server in the network under this name ('auto': by its hardware address)"
+    )
+    debug: bool = _setting(
+        default=False, validator=take.flag, text="log more, including the words that people say"
+    )
+    log_format: str = _setting("text", take.one_of("text", "json"), "how to write the log: text or json")
+    settings_file: str = _setting("", take.text, "a JSON file with settings, by these names")
+    model_dir: Path = _setting(
+        Path("~/.cache/stt-failover/models").expanduser(), take.folder, "where models are kept"
+    )
+
+    backends: tuple[str, ...] = _setting(
+        BACKENDS, take.order_of(BACKENDS), "which backends to ask, in this order"
+    )
+    deadline: float = _setting(
+        8.0,
+        take.number(0.5, 60, "seconds"),
+        "seconds after the last sample by which every utterance is answered",
+    )
+    max_utterance: float = _setting(
+        60.0, take.number(1, 600, "seconds"), "seconds after which an utterance is closed and answered"
+    )
+    idle_timeout: float = _setting(
+        60.0, take.number(1, 3600, "seconds"), "seconds without an event after which a connection is closed"
+    )
+    max_connections: int = _setting(256, take.whole(1, 10_000), "how many clients may be connected at once")
+    key_terms: tuple[str, ...] = _setting((), take.words, "names that people here use, for every utterance")
+
+    assemblyai_api_key: str = _setting(
+        "", take.secret, "the AssemblyAI key; without one AssemblyAI is left out", secret=True
+    )
+    assemblyai_streaming_url: str = _setting(
+        "wss://streaming.assemblyai.com",
+        take.url("wss", "ws"),
+        "AssemblyAI's host; wss://streaming.eu.assemblyai.com keeps the data in the EU",
+    )
+    assemblyai_model: str = _setting("universal-3-6-pro", take.text, "AssemblyAI's streaming model")
+    assemblyai_mode: str = _setting(
+        "min_latency",
+        take.one_of("min_latency", "balanced", "max_accuracy"),
+        "how AssemblyAI's Pro models weigh speed",
+    )
+    assemblyai_languages: tuple[str, ...] = _setting(
+        (), take.words, "language codes to expect, commonest first; empty: the client's language"
+    )
+    assemblyai_connect_timeout: float = _setting(
+        3.0, take.number(0.1, 30, "seconds"), "seconds for an AssemblyAI session to begin"
+    )
+    assemblyai_timeout: float = _setting(
+        1.5, take.number(0.1, 30, "seconds"), "seconds after the last sample for AssemblyAI's final"
+    )
+
+    whisper_enabled: bool = _setting(
+        default=True, validator=take.flag, text="whether the Whisper worker may be asked"
+    )
+    whisper_service_url: str = _setting(
+        "",
+        take.url("wss", "ws", "https", "http", optional=True),
+        "the worker's address; without one the worker is left out",
+    )
+    whisper_api_key: str = _setting("", take.secret, "the worker's key", secret=True)
+    whisper_proxy_key: str = _setting("", take.secret, "Modal's proxy-auth key (wk-…)", secret=True)
+    whisper_proxy_secret: str = _setting("", take.secret, "Modal's proxy-auth secret (ws-…)", secret=True)
+    whisper_model: str = _setting(
+        "", take.text, "the model that the worker should run; another one is reported in the log"
+    )
+    whisper_connect_timeout: float = _setting(
+        3.0, take.number(0.1, 60, "seconds"), "seconds for the worker to say that it is ready"
+    )
+    whisper_timeout: float = _setting(
+        3.0, take.number(0.1, 60, "seconds"), "seconds after the last sample for the worker's final"
+    )
+
+    local_enabled: bool = _setting(
+        default=True, validator=take.flag, text="whether Whisper may run in this process"
+    )
+    local_model: str = _setting("base", take.text, "the local faster-whisper model: a name or a folder")
+    local_device: str = _setting("auto", take.one_of("auto", "cpu", "cuda"), "what the local model runs on")
+    local_threads: int = _setting(
+        0, take.whole(0, 256), "threads of the local model; 0: as many as there are cores"
+    )
+    local_beam_size: int = _setting(1, take.whole(1, 20), "beam size of the local model")
+
+    self_check: bool = _setting(
+        default=False,
+        validator=take.flag,
+        text="after the start, stream a bundled recording through the own port and print what was understood",
+    )
+
+
+SCHEMA: Final = vol.Schema(
+    {
+        vol.Optional(item.name.upper(), default=item.default): item.metadata["validator"]
+        for item in fields(Settings)
+    }
+)
+"""The one schema: upper-case names to validated values, with the defaults filled in."""
+
+SECRETS: Final = frozenset(item.name.upper() for item in fields(Settings) if not item.repr)
+"""The settings whose values are never shown."""
+
+
+def load(flags: Mapping[str, str], environ: Mapping[str, str]) -> Settings:
+    """Gather the settings from all sources; raises SettingsError in one line.
+
+    `flags` has upper-case names, as `environ` has; an empty environment variable counts as not set.
+    """
+    given = _from_environment(environ) | dict(flags)
+    stored = _from_file(given["SETTINGS_FILE"]) if given.get("SETTINGS_FILE") else {}
+    return validate(stored | given)
+
+
+def validate(values: Mapping[str, Any]) -> Settings:
+    """Check values by their upper-case names against the schema; raises SettingsError in one line."""
+    try:
+        valid = SCHEMA(dict(values))
+    except vol.MultipleInvalid as invalid:
+        raise SettingsError(_explain(invalid.errors[0], values)) from None
+    return Settings(**{name.lower(): value for name, value in valid.items()})
+
+
+def _explain(error: vol.Invalid, values: Mapping[str, Any]) -> str:
+    name = str(error.path[0]) if error.path else "a setting"
+    if name not in {item.name.upper() for item in fields(Settings)}:
+        return f"{name} is no setting of this server"
+    value = "this value" if name in SECRETS else repr(values[name])
+    return f"{name} {error.error_message}, not {value}"
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    values = {}
+    for item in fields(Settings):
+        name = item.name.upper()
+        path = environ.get(f"{name}_FILE")
+        if path and environ.get(name):
+            raise SettingsError(f"{name} and {name}_FILE are both set; keep one of them")
+        if path:
+            try:
+                values[name] = Path(path).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise SettingsError(f"{name}_FILE: cannot read {path} ({_reason(error)})") from None
+        elif environ.get(name):
+            values[name] = environ[name]
+    return values
+
+
+def _from_file(path: str) -> dict[str, Any]:
+    try:
+        stored = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"SETTINGS_FILE: cannot read {path} ({_reason(error)})") from None
+    except ValueError:
+        raise SettingsError(f"SETTINGS_FILE: {path} holds no JSON") from None
+    if not isinstance(stored, dict):
+        raise SettingsError(f"SETTINGS_FILE: {path} must hold one JSON object of settings")
+    return stored
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or "it is no text"

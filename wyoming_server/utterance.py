@@ -1,0 +1,144 @@
+"""One utterance of a Wyoming client: its audio goes in, its answer goes out, exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from wyoming.asr import Transcript, TranscriptChunk, TranscriptStart, TranscriptStop
+from wyoming.error import Error
+
+from wyoming_server.audio import AudioInput
+from wyoming_server.errors import BackendError
+from wyoming_server.recording import Recording
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from wyoming.event import Event
+
+    from wyoming_server.audio import AudioFormat
+    from wyoming_server.backends.base import Hypothesis, Request
+    from wyoming_server.engine import Engine
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a client asks for in its transcribe event."""
+
+    request: Request
+    wants_streaming: bool = False
+    """Send transcript-start, -chunk and -stop around the transcript, and who answered within it."""
+
+
+class Utterance:
+    """Feeds one recording to the engine and writes the engine's answer."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        wishes: Wishes,
+        audio_format: AudioFormat,
+        write: Callable[[Event], Awaitable[None]],
+        *,
+        max_seconds: float,
+    ) -> None:
+        self._wishes = wishes
+        self._write = write
+        self._audio = AudioInput(audio_format)
+        self._recording = Recording(max_seconds=max_seconds, clock=asyncio.get_running_loop().time)
+        self._streamed = ""
+        self._task = asyncio.create_task(self._answer(engine))
+
+    @property
+    def is_speaking(self) -> bool:
+        """Whether more audio may come."""
+        return self._recording.ended_at is None
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether nothing more will be written."""
+        return self._task.done()
+
+    @property
+    def has_audio(self) -> bool:
+        """Whether there is at least one sample."""
+        return self._recording.seconds > 0
+
+    def feed(self, pcm: bytes) -> None:
+        """Take in audio in the client's format; raises ClientError."""
+        if not self.is_speaking:
+            return
+        self._recording.write(self._audio.convert(pcm))
+        if self._recording.is_capped:
+            _LOGGER.warning("an utterance reached its limit of %.0f s; answering it", self._recording.seconds)
+
+    def stop(self) -> None:
+        """The person has stopped: the answer is due."""
+        if self._audio.leftover_bytes:
+            _LOGGER.warning("dropped %d bytes that are no whole sample", self._audio.leftover_bytes)
+        self._recording.end()
+
+    async def wait_answered(self) -> None:
+        """Return once the answer is written."""
+        await asyncio.wait([self._task])
+
+    async def cancel(self) -> None:
+        """Give up all work for it; nothing more is written."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def _answer(self, engine: Engine) -> None:
+        try:
+            async with aclosing(engine.transcribe(self._recording, self._wishes.request)) as hypotheses:
+                async for hypothesis in hypotheses:
+                    await self._pass_on(hypothesis)
+        except BackendError as error:
+            await self._write_quietly(Error(str(error), error.code).event())
+        except (ConnectionError, TimeoutError):
+            _LOGGER.debug("the client left before its answer")
+        except Exception:
+            _LOGGER.exception("an utterance could not be answered")
+            await self._write_quietly(
+                Error("internal error; the server's log has the details", "internal").event()
+            )
+
+    async def _write_quietly(self, event: Event) -> None:
+        try:
+            await self._write(event)
+        except (ConnectionError, TimeoutError):
+            _LOGGER.debug("the client left before its error event")
+
+    async def _pass_on(self, hypothesis: Hypothesis) -> None:
+        if self._wishes.wants_streaming:
+            await self._stream(hypothesis)
+        if not hypothesis.is_final:
+            return
+        _LOGGER.debug("%s heard: %s", hypothesis.backend or "nobody", hypothesis.text)
+        transcript = Transcript(
+            hypothesis.text, language=hypothesis.language or self._wishes.request.language
+        )
+        if self._wishes.wants_streaming:
+            transcript.context = {"backend": hypothesis.backend}
+        await self._write(transcript.event())
+        if self._wishes.wants_streaming:
+            await self._write(TranscriptStop().event())
+
+    async def _stream(self, hypothesis: Hypothesis) -> None:
+        """Send what is new of a hypothesis.
+
+        Chunks can only be appended. Where a hypothesis takes words back, a new transcript-start begins anew.
+        """
+        text = hypothesis.text
+        if not text or text == self._streamed:
+            return
+        if not self._streamed or not text.startswith(self._streamed):
+            self._streamed = ""
+            await self._write(TranscriptStart(language=self._wishes.request.language).event())
+        await self._write(TranscriptChunk(text[len(self._streamed) :]).event())
+        self._streamed = text
