@@ -200,7 +200,7 @@ class Parameters:
         """
         allowed = _UPDATE_PRO if self.pro else _UPDATE_US
         changes = {name: _checked(name, value) for name, value in message.items() if name in allowed}
-        return replace(self, values=_settled({**self.values, **changes}))
+        return replace(self, values={**self.values, **_settled(changes)})
 
 
 def parse_query(query: MultiMapping[str]) -> Parameters:
@@ -278,8 +278,9 @@ def _checked(name: str, value: Any) -> Any:
 
 
 def _settled(values: dict[str, Any]) -> dict[str, Any]:
-    if _OLD_MIN_SILENCE in values:
-        values.setdefault("min_turn_silence", values[_OLD_MIN_SILENCE])
+    old = values.pop(_OLD_MIN_SILENCE, None)
+    if old is not None:
+        values.setdefault("min_turn_silence", old)
     for name in ("min_turn_silence", "max_turn_silence"):
         if name in values:
             values[name] = min(max(values[name], _LOWEST_SILENCE_MS), _HIGHEST_SILENCE_MS)

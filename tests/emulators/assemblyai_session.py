@@ -7,9 +7,9 @@ import json
 import time
 import uuid
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from aiohttp import WSMsgType
+from aiohttp import WebSocketError, WSMsgType
 
 from tests.emulators import assemblyai_faults as faults
 from tests.emulators.assemblyai_outbox import Ending, Outbox
@@ -122,12 +122,13 @@ class Session:
                     self._on_audio(message.data)
                 elif message.type is WSMsgType.TEXT:
                     self._on_text(message.data)
+                elif message.type is WSMsgType.ERROR and isinstance(message.data, WebSocketError):
+                    # aiohttp has closed by itself: most likely 1009, a message over the limit.
+                    self.end(Ending(message.data.code))
         except Refusal as refusal:
             self.end(Ending.with_error(refusal.code, refusal.text))
         else:
-            # aiohttp itself refuses a message over the limit, with this code.
-            by: Literal["client", "server"] = "server" if self._ws.close_code == 1009 else "client"
-            self.end(Ending(self._ws.close_code or 1006, by=by))
+            self.end(Ending(self._ws.close_code or 1006, by="client"))
 
     def _on_audio(self, data: bytes) -> None:
         self._record.note_audio(data, self._last_message, keep=self._rules.keep_audio)
