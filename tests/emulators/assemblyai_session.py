@@ -42,7 +42,6 @@ class Session:
         plan: Sequence[Fault],
     ) -> None:
         self._ws = ws
-        self._transport = transport
         self._record = record
         self._script = script
         self._latency = latency
@@ -229,6 +228,8 @@ class Session:
         elif isinstance(action, faults.Drop):
             self.end(Ending(1006, abrupt=True))
         elif isinstance(action, faults.StopReading):
+            # From outside the reader, which may be the one that acts. With nobody to take the frames, aiohttp
+            # soon stops reading from the socket.
             self._loop.call_soon(self._stop_reading)
         self._outbox.mute()
         return True
@@ -236,7 +237,6 @@ class Session:
     def _stop_reading(self) -> None:
         if self._reader is not None:
             self._reader.cancel()
-        self._transport.pause_reading()
 
     def _emit(self, emissions: list[Emission], final_delay: float) -> None:
         for emission in emissions:

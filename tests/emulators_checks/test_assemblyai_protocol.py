@@ -148,6 +148,19 @@ async def test_audio_before_begin_is_not_lost(dial: Dialer) -> None:
     assert record.begun_at > record.received[0][0]
 
 
+async def test_work_on_the_audio_starts_with_begin(dial: Dialer) -> None:
+    rules, latency = Rules(throttle=8.0), Latency(begin=0.2, force=0.0)
+    async with AssemblyAIEmulator(script=SCRIPT, rules=rules, latency=latency) as emulator:
+        client = await dial(emulator)
+        await client.audio(800)
+        await client.tell("ForceEndpoint")
+        await client.final()
+        record = emulator.sessions[0]
+
+    assert record.begun_at is not None
+    assert record.sent[-1][0] - record.begun_at >= 0.7 / 8
+
+
 async def test_force_endpoint_without_a_turn_brings_nothing_or_an_empty_final(dial: Dialer) -> None:
     async with AssemblyAIEmulator() as emulator:
         client = await dial(emulator)
@@ -228,6 +241,7 @@ async def test_the_service_can_go_away_and_come_back(dial: Dialer) -> None:
         client = await dial(emulator)
         await client.next()
         await emulator.stop()
+        assert (emulator.sessions[0].close_code, emulator.sessions[0].closed_by) == (1006, "server")
         assert (await client.frame()).type in {aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR}
         with pytest.raises(aiohttp.ClientConnectorError):
             await dial(emulator)
