@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from modal_whisper.errors import SttError
+from modal_whisper.leave import leave
 from modal_whisper.version import __version__
 from wyoming_server.settings import SECRETS, Settings, load
 
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 
 _WRONG_USE: Final = 2
 _FLAG_WITHOUT_VALUE: Final = {"zeroconf": "auto", "debug": "true", "self_check": "true"}
+
+
+def console() -> None:
+    """The console script."""
+    leave(main())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -98,4 +104,4 @@ def _transcribe(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console()

@@ -11,10 +11,10 @@ from wyoming.error import Error
 from wyoming.event import Event, async_write_event
 from wyoming.ping import Pong
 
+from modal_whisper.languages import bare_code
 from wyoming_server.audio import AudioFormat
 from wyoming_server.backends.base import Request
 from wyoming_server.errors import ClientError, FramingError
-from wyoming_server.languages import bare_code
 from wyoming_server.utterance import Utterance, Wishes
 from wyoming_server.wire import EventReader
 

@@ -10,9 +10,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import aiohttp
-from modal_whisper.samples import SAMPLES
 
 from modal_whisper.errors import SttError
+from modal_whisper.samples import WEASELS
 from wyoming_server import log
 from wyoming_server.announce import announce
 from wyoming_server.build import build_engine, build_server
@@ -58,14 +58,13 @@ async def run(settings: Settings) -> int:
 
 async def _check(uri: str, engine: Engine) -> None:
     """Let a person be heard through the server's own port, and print what came of it."""
-    sample = SAMPLES[0]
     try:
         await engine.wait_ready()
-        answer = await transcribe_file(sample.path, uri, language=sample.language)
+        answer = await transcribe_file(WEASELS.path, uri, language=WEASELS.language)
     except (SttError, OSError) as error:
         _LOGGER.warning("the self-check failed: %s", error)
         return
-    print(f'understood: "{answer.text}" (said: "{sample.text}")')
+    print(f'understood: "{answer.text}" (said: "{WEASELS.text}")')
     print(f"answered by {answer.backend}, {answer.ms:.0f} ms after the last sample", flush=True)
 
 

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 from yarl import URL
 
+from modal_whisper.languages import LANGUAGES
 from wyoming_server.backends.assemblyai_errors import error_for_close, error_for_message
 from wyoming_server.backends.base import Connected, Hypothesis, relay
 from wyoming_server.backends.sockets import BackgroundTasks, open_socket
 from wyoming_server.backends.turns import Turns
 from wyoming_server.errors import BackendError, OverdueError, UnreachableError
-from wyoming_server.languages import ASSEMBLYAI, WHISPER
+from wyoming_server.languages import ASSEMBLYAI
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -76,7 +77,7 @@ class AssemblyAI:
     @property
     def languages(self) -> frozenset[str]:
         """The languages of the model; a model that we do not know is trusted with any."""
-        return ASSEMBLYAI.get(self._options.model, WHISPER)
+        return ASSEMBLYAI.get(self._options.model, LANGUAGES)
 
     def start(self) -> None:
         """Nothing to prepare: a session costs money from its first second."""

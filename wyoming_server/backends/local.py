@@ -6,11 +6,11 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 from modal_whisper.errors import ModelUnavailableError, TranscriptionError
+from modal_whisper.languages import LANGUAGES
 from modal_whisper.messages import Partial, Start
 from modal_whisper.session import transcribe
 from wyoming_server.backends.base import Connected, Hypothesis
 from wyoming_server.errors import InternalError, NotReadyError
-from wyoming_server.languages import WHISPER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -27,7 +27,7 @@ class Local:
     """The backend `local`. An utterance that comes before the model is loaded waits for it."""
 
     name = "local"
-    languages = WHISPER
+    languages = LANGUAGES
 
     def __init__(self, runner: ModelRunner) -> None:
         self.runner = runner

@@ -12,6 +12,7 @@ import aiohttp
 from yarl import URL
 
 from modal_whisper.errors import MessageError
+from modal_whisper.languages import LANGUAGES
 from modal_whisper.messages import (
     MAX_MESSAGE_BYTES,
     Failure,
@@ -37,7 +38,6 @@ from wyoming_server.errors import (
     RejectedError,
     UnreachableError,
 )
-from wyoming_server.languages import WHISPER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
@@ -97,7 +97,7 @@ class Whisper:
     """The backend `whisper`."""
 
     name = "whisper"
-    languages = WHISPER
+    languages = LANGUAGES
 
     def __init__(self, options: WhisperOptions, session: aiohttp.ClientSession) -> None:
         self._options = options

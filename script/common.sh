@@ -1,0 +1,60 @@
+# Sourced by the other scripts: goes to the project's folder and makes Python environments inside it.
+# Everything that is fetched stays there: .cache/ holds tools, downloads and models, .venv*/ the environments.
+# shellcheck shell=bash
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export UV_CACHE_DIR=${UV_CACHE_DIR:-$PWD/.cache/uv} PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+export MODEL_DIR=${MODEL_DIR:-$PWD/.cache/models}
+uv=.cache/tools/bin/uv
+
+die() {
+  echo "${0##*/}: $*" >&2
+  exit 1
+}
+
+need_python() { # PYTHON LEAST: a Python of at least that version
+  command -v "$1" >/dev/null || die "$1 is not installed; on Debian: apt-get install python3"
+  "$1" -c "import sys; sys.exit(sys.version_info < tuple(map(int, '$2'.split('.'))))" ||
+    die "$("$1" --version) is too old: Python $2 or newer is needed"
+}
+
+install_uv() {
+  [ -x "$uv" ] && return
+  need_python python3 3.11
+  rm -rf .cache/tools
+  # A Python that was packaged without ensurepip makes environments without pip; then pip is borrowed.
+  if python3 -c 'import ensurepip' 2>/dev/null; then
+    python3 -m venv .cache/tools
+    .cache/tools/bin/python -m pip -q install uv
+  else
+    python3 -m venv --without-pip .cache/tools
+    PYTHONPATH=$(borrowed_pip) .cache/tools/bin/python -m pip -q install uv
+  fi
+}
+
+borrowed_pip() { # prints the path of pip as a wheel, taken from a Debian package without installing that
+  mkdir -p .cache/debian
+  (cd .cache/debian && apt-get -qq download python3-pip-whl >&2 && dpkg-deb -x python3-pip-whl_*.deb .) ||
+    die "this Python has no pip; install it, on Debian: apt-get install python3-venv"
+  echo "$PWD"/.cache/debian/usr/share/python-wheels/pip-*.whl
+}
+
+environment() { # FOLDER PYTHON REQUIREMENT...: makes a virtual environment, unless it is there already
+  local folder=$1 python=$2 stamp
+  shift 2
+  stamp=$(printf '%s\n' "$@" "$PWD" "$("$python" --version)" | cat - pyproject.toml | sha256sum)
+  [ "$(cat "$folder/.stamp" 2>/dev/null)" = "$stamp" ] && return
+  install_uv
+  echo "setting up $folder" >&2
+  "$uv" venv -q --clear --seed --python "$python" "$folder"
+  "$uv" pip install -q --python "$folder/bin/python" "$@"
+  echo "$stamp" >"$folder/.stamp"
+}
+
+test_environment() { # sets $env to the environment of the given version, made where it is not there yet
+  case $1 in
+    3.11) need_python python3 3.11 && environment .venv-3.11 python3 -e '.[server,worker]' --group test --group lint ;;
+    3.14) environment .venv-3.14 "$(script/python314)" -e '.[server,worker]' --group test --group home-assistant ;;
+  esac
+  env=.venv-$1
+}
