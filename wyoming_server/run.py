@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from modal_whisper.errors import SttError
-from modal_whisper.samples import WEASELS
+from modal_whisper.samples import PASSWORD
 from wyoming_server import log
 from wyoming_server.announce import announce
 from wyoming_server.build import build_engine, build_server
@@ -60,11 +60,11 @@ async def _check(uri: str, engine: Engine) -> None:
     """Let a person be heard through the server's own port, and print what came of it."""
     try:
         await engine.wait_ready()
-        answer = await transcribe_file(WEASELS.path, uri, language=WEASELS.language)
+        answer = await transcribe_file(PASSWORD.path, uri, language=PASSWORD.language)
     except (SttError, OSError) as error:
         _LOGGER.warning("the self-check failed: %s", error)
         return
-    print(f'understood: "{answer.text}" (said: "{WEASELS.text}")')
+    print(f'understood: "{answer.text}" (said: "{PASSWORD.text}")')
     print(f"answered by {answer.backend}, {answer.ms:.0f} ms after the last sample", flush=True)
 
 

@@ -40,9 +40,7 @@ class Settings:
     )
     log_format: str = _setting("text", take.one_of("text", "json"), "how to write the log: text or json")
     settings_file: str = _setting("", take.text, "a JSON file with settings, by these names")
-    model_dir: Path = _setting(
-        Path("~/.cache/stt-failover/models").expanduser(), take.folder, "where models are kept"
-    )
+    model_dir: Path = _setting(Path("~/.cache/stt-failover/models"), take.folder, "where models are kept")
 
     backends: tuple[str, ...] = _setting(
         BACKENDS, take.order_of(BACKENDS), "which backends to ask, in this order"

@@ -46,7 +46,7 @@ def words(value: Any) -> tuple[str, ...]:
 
 def folder(value: Any) -> Path:
     """A folder, which need not exist yet; ~ is the home folder."""
-    path = text(value)
+    path = str(value) if isinstance(value, Path) else text(value)
     if not path:
         raise vol.Invalid("takes the path of a folder")
     return Path(path).expanduser()

@@ -21,9 +21,9 @@ def _sample(name: str, text: str, language: str = "en") -> Sample:
 
 
 WEASELS: Final = _sample("weasels", "Weasels have eaten our phone system.")
-"""3.0 s, one sentence; what the self-check streams."""
+"""3.0 s, one sentence, hard: the base model mishears a word of it."""
 PASSWORD: Final = _sample("password", "That is not a valid password. Please try again.")
-"""3.4 s, two sentences with a pause between them."""
+"""3.4 s, two sentences with a pause between them; what the self-check streams."""
 MUTED: Final = _sample("muted", "The conference is now muted.")
 """1.9 s."""
 LEADER: Final = _sample("leader_es", "La conferencia comenzará cuando llegue el líder.", "es")
