@@ -33,10 +33,31 @@ install_uv() {
 }
 
 borrowed_pip() { # prints the path of pip as a wheel, taken from a Debian package without installing that
-  mkdir -p .cache/debian
-  (cd .cache/debian && apt-get -qq download python3-pip-whl >&2 && dpkg-deb -x python3-pip-whl_*.deb .) ||
+  unpack_debian .cache/debian/pip "$(. /etc/os-release && echo "${VERSION_CODENAME:-}")" python3-pip-whl ||
     die "this Python has no pip; install it, on Debian: apt-get install python3-venv"
-  echo "$PWD"/.cache/debian/usr/share/python-wheels/pip-*.whl
+  echo "$PWD"/.cache/debian/pip/usr/share/python-wheels/pip-*.whl
+}
+
+unpack_debian() { # FOLDER SUITE PACKAGE...: unpacks packages of a Debian suite; nothing of this machine is changed
+  local folder=$1 suite=$2 state=$PWD/.cache/debian/$2 mirror package
+  shift 2
+  command -v apt-get >/dev/null || return
+  # The mirror that this machine's apt uses, known even before its first update.
+  mirror=$(apt-get update --print-uris 2>/dev/null | awk -F"'|/dists/" '$2 ~ /\/debian\/?$/ && !found++ { print $2 }')
+  [ -n "$mirror" ] || return
+  rm -rf "$folder" "$state"
+  mkdir -p "$folder" "$state"/{lists,archives,parts}/partial
+  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >"$state/sources.list"
+  cat >"$state/apt.conf" <<-END
+	Dir::State::lists "$state/lists";
+	Dir::Cache "$state";
+	Dir::Etc::sourcelist "$state/sources.list";
+	Dir::Etc::sourceparts "$state/parts";
+	Acquire::Languages "none";
+	APT::Sandbox::User "root";
+	END
+  (cd "$state" && export APT_CONFIG=$state/apt.conf && apt-get -qq update && apt-get -qq download "$@") >&2 || return
+  for package in "$state"/*.deb; do dpkg-deb -x "$package" "$folder" || return; done
 }
 
 environment() { # FOLDER PYTHON REQUIREMENT...: makes a virtual environment, unless it is there already
