@@ -7,7 +7,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from wyoming_server.breaker import Cause, State
     from wyoming_server.errors import BackendError
+    from wyoming_server.trace import Reason, Trace
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStarted:
+    """A backend is asked beside or after another one."""
+
+    backend: str
+    reason: Reason
+    audio_seconds: float
+    """How much had been said by then; it hears all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +38,11 @@ class BackendFailed:
     backend: str
     error: BackendError
     successor: str | None
-    """Who takes over from the first sample; None when nobody is left to be started."""
+    """Who takes over from the first sample, or is at it already; None when nobody is left."""
     audio_seconds: float
     """How much had been said by then."""
+    was_known: bool = False
+    """Whether it was known to be bad and asked as a last resort."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,5 +64,41 @@ class Unanswered:
     audio_seconds: float
 
 
-Event = BackendConnected | BackendFailed | Answered | Unanswered
+@dataclass(frozen=True, slots=True)
+class BreakerChanged:
+    """A backend is left out from now on, probed, or asked again."""
+
+    backend: str
+    state: State
+    cause: Cause | None
+    """None once it is closed."""
+    retry_seconds: float | None
+    """Until the next probe; None where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetReached:
+    """A backend has cost what it may cost in a day, and is asked last until the day is over."""
+
+    backend: str
+    dollars: float
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """An utterance is over, in whatever way; everything that happened in it."""
+
+    trace: Trace
+
+
+Event = (
+    AttemptStarted
+    | BackendConnected
+    | BackendFailed
+    | BreakerChanged
+    | BudgetReached
+    | Answered
+    | Unanswered
+    | Traced
+)
 Listener = Callable[[Event], None]

@@ -6,12 +6,23 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
-from wyoming_server.events import Answered, BackendConnected, BackendFailed, Unanswered
+from wyoming_server.breaker import State
+from wyoming_server.events import (
+    Answered,
+    AttemptStarted,
+    BackendConnected,
+    BackendFailed,
+    BreakerChanged,
+    BudgetReached,
+    Unanswered,
+)
+from wyoming_server.trace import Reason
 
 if TYPE_CHECKING:
     from wyoming_server.events import Event
 
 _LOGGER = logging.getLogger("stt_failover")
+_NEWS = (Reason.SLOW_CONNECT, Reason.NO_PROGRESS, Reason.HEDGE)
 
 
 class JsonFormatter(logging.Formatter):
@@ -50,15 +61,49 @@ def log_event(event: Event) -> None:
     match event:
         case BackendConnected(backend, ms):
             _LOGGER.info("connected to %s (%.0f ms)", backend, ms)
-        case BackendFailed(backend, error, None, _):
-            _LOGGER.warning("%s failed: %s; nobody is left to take over", backend, error)
-        case BackendFailed(backend, error, successor, seconds):
-            _LOGGER.warning(
-                "%s failed: %s; %s takes over with %.2f s of audio", backend, error, successor, seconds
-            )
+        case BackendFailed():
+            _log_failure(event)
+        case AttemptStarted(backend, reason, seconds) if reason in _NEWS:
+            _LOGGER.info("%s is asked too, because %s (%.2f s of audio)", backend, reason, seconds)
+        case BreakerChanged():
+            _log_breaker(event)
+        case BudgetReached(backend, dollars):
+            _LOGGER.warning("%s has cost $%.2f today and is asked last until tomorrow", backend, dollars)
         case Answered("", _, seconds):
             _LOGGER.info("nobody spoke in %.2f s of audio", seconds)
         case Answered(backend, ms, _):
             _LOGGER.info("%s answered %.0f ms after the last sample", backend, ms)
         case Unanswered(error, seconds):
             _LOGGER.error("no answer for %.2f s of audio: %s", seconds, error)
+
+
+def _log_failure(failure: BackendFailed) -> None:
+    if failure.was_known:
+        _LOGGER.debug("%s failed again: %s", failure.backend, failure.error)
+    elif failure.successor is None:
+        _LOGGER.warning("%s failed: %s; nobody is left to take over", failure.backend, failure.error)
+    else:
+        _LOGGER.warning(
+            "%s failed: %s; %s takes over with %.2f s of audio",
+            failure.backend,
+            failure.error,
+            failure.successor,
+            failure.audio_seconds,
+        )
+
+
+def _log_breaker(change: BreakerChanged) -> None:
+    match change.state:
+        case State.CLOSED:
+            _LOGGER.info("%s is back", change.backend)
+        case State.OPEN if change.retry_seconds is None:
+            _LOGGER.warning("%s is left out (%s) until the settings change", change.backend, change.cause)
+        case State.OPEN:
+            _LOGGER.warning(
+                "%s is left out (%s); tried again in %.0f s",
+                change.backend,
+                change.cause,
+                change.retry_seconds,
+            )
+        case State.HALF_OPEN:
+            _LOGGER.debug("trying %s in the background", change.backend)

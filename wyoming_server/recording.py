@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from modal_whisper.speech import BYTES_PER_SECOND, SpeechDetector
 
@@ -14,6 +14,28 @@ if TYPE_CHECKING:
 
 def _bytes_in(ms: int) -> int:
     return BYTES_PER_SECOND * ms // 1000
+
+
+class Audio(Protocol):
+    """What a backend may do with a recording."""
+
+    @property
+    def speech(self) -> SpeechDetector:
+        """Who was heard when, up to the latest write."""
+
+    @property
+    def seconds(self) -> float:
+        """How much audio there is."""
+
+    @property
+    def ended_at(self) -> float | None:
+        """The clock's time when the person had stopped; None while the recording grows."""
+
+    async def wait_ended(self) -> None:
+        """Return when the person has stopped."""
+
+    def frames(self, ms: int = 50, most_ms: int | None = None) -> AsyncIterator[bytes]:
+        """Yield the recording from its first sample, see Recording.frames."""
 
 
 class Recording:
@@ -100,3 +122,36 @@ class Recording:
         for size, waiter in self._waiting:
             if (self._ended_at is not None or len(self._pcm) >= size) and not waiter.done():
                 waiter.set_result(None)
+
+
+class Reader:
+    """One backend's way through a recording: the same audio, and a count of what was taken of it."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+        self.bytes_read = 0
+
+    @property
+    def speech(self) -> SpeechDetector:
+        """See Audio."""
+        return self._recording.speech
+
+    @property
+    def seconds(self) -> float:
+        """See Audio."""
+        return self._recording.seconds
+
+    @property
+    def ended_at(self) -> float | None:
+        """See Audio."""
+        return self._recording.ended_at
+
+    async def wait_ended(self) -> None:
+        """See Audio."""
+        await self._recording.wait_ended()
+
+    async def frames(self, ms: int = 50, most_ms: int | None = None) -> AsyncIterator[bytes]:
+        """See Audio."""
+        async for frame in self._recording.frames(ms, most_ms):
+            self.bytes_read += len(frame)
+            yield frame

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
-    from wyoming_server.recording import Recording
+    from wyoming_server.recording import Audio
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +62,23 @@ class Backend(Protocol):
     def languages(self) -> frozenset[str]:
         """The bare codes of the languages that it understands."""
 
+    @property
+    def hears_while_spoken(self) -> bool:
+        """Whether it gives hypotheses while the person still speaks, so that their absence means trouble."""
+
     def start(self) -> None:
         """Begin, in the running event loop, whatever must be prepared in the background."""
+
+    def warm(self) -> None:
+        """An utterance may come soon: get ready in the background, at no cost where it is ready."""
+
+    async def probe(self) -> None:
+        """Return if it would serve an utterance now; raises a BackendError. Bounded in time by the caller."""
 
     async def wait_ready(self) -> None:
         """Return once an utterance need not wait for it; raises a BackendError."""
 
-    def transcribe(self, recording: Recording, request: Request) -> AsyncGenerator[Progress, None]:
+    def transcribe(self, recording: Audio, request: Request) -> AsyncGenerator[Progress, None]:
         """Yield Connected, any number of partials, and exactly one final; or raise a BackendError.
 
         The recording may still be growing. Closing the iterator gives up the work.

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import pytest
+
+from wyoming_server.costs import Costs
+from wyoming_server.events import BudgetReached, Event
+
+
+class Calendar:
+    def __init__(self) -> None:
+        self.day = date(2026, 11, 24)
+
+    def __call__(self) -> date:
+        return self.day
+
+
+@pytest.fixture
+def calendar() -> Calendar:
+    return Calendar()
+
+
+@pytest.fixture
+def events() -> list[Event]:
+    return []
+
+
+def costs(calendar: Calendar, events: list[Event], budget: float | None = 0.9) -> Costs:
+    return Costs({"cloud": 0.45, "gpu": 1.1}, budget=budget, today=calendar, listener=events.append)
+
+
+def test_seconds_are_counted_by_backend_and_priced_by_the_hour(
+    calendar: Calendar, events: list[Event]
+) -> None:
+    counted = costs(calendar, events)
+    counted.add("cloud", 3000)
+    counted.add("cloud", 600)
+    counted.add("gpu", 1800)
+    counted.add("local", 99)
+    assert (counted.seconds("cloud"), counted.seconds("gpu"), counted.seconds("local")) == (3600, 1800, 99)
+    assert counted.dollars("cloud") == pytest.approx(0.45)
+    assert counted.dollars("gpu") == pytest.approx(0.55)
+    assert counted.dollars("local") == 0.0
+    assert events == []
+
+
+def test_a_backend_over_its_budget_is_told_of_once_a_day(calendar: Calendar, events: list[Event]) -> None:
+    counted = costs(calendar, events)
+    counted.add("cloud", 7199)
+    assert not counted.is_over_budget("cloud")
+    counted.add("cloud", 1)
+    counted.add("cloud", 3600)
+    assert counted.is_over_budget("cloud")
+    assert not counted.is_over_budget("gpu")
+    assert events == [BudgetReached("cloud", pytest.approx(0.9))]
+
+
+def test_a_new_day_begins_with_nothing(calendar: Calendar, events: list[Event]) -> None:
+    counted = costs(calendar, events)
+    counted.add("cloud", 7200)
+    calendar.day += timedelta(days=1)
+    assert counted.seconds("cloud") == 0.0
+    assert not counted.is_over_budget("cloud")
+    counted.add("cloud", 7200)
+    assert len(events) == 2
+
+
+def test_a_free_backend_is_never_over_budget_even_of_nothing(calendar: Calendar, events: list[Event]) -> None:
+    counted = costs(calendar, events, budget=0.0)
+    counted.add("local", 1e6)
+    assert not counted.is_over_budget("local")
+    counted.add("cloud", 1)
+    assert counted.is_over_budget("cloud")
+
+
+def test_without_a_budget_nobody_is_over_it(calendar: Calendar, events: list[Event]) -> None:
+    counted = costs(calendar, events, budget=None)
+    counted.add("cloud", 1e9)
+    assert not counted.is_over_budget("cloud")
+    assert events == []

@@ -1,0 +1,85 @@
+"""The trace of an utterance: who was asked when and why, and what came of it."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from wyoming_server.events import Traced
+
+if TYPE_CHECKING:
+    from wyoming_server.events import Event
+
+_REMEMBERED: Final = 50
+
+
+class Reason(StrEnum):
+    """Why a backend was asked."""
+
+    FIRST = "first"
+    RACE = "race"
+    FAILED = "the one before failed"
+    SLOW_CONNECT = "the one before does not connect"
+    NO_PROGRESS = "the one before hears nothing"
+    HEDGE = "the one before is late"
+
+
+class Outcome(StrEnum):
+    """What became of an attempt."""
+
+    WON = "won"
+    LOST = "lost"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptTrace:
+    """One backend's part in an utterance; times in seconds after the utterance began, None: never."""
+
+    backend: str
+    reason: Reason
+    outcome: Outcome
+    error: str | None
+    """The code of its error."""
+    started: float
+    connected: float | None
+    first_partial: float | None
+    final: float | None
+    bytes_read: int
+    dollars: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """One utterance; times as in AttemptTrace. Holds no words."""
+
+    audio_seconds: float
+    last_speech: float | None
+    """Where the last voice was heard, in seconds of audio; None where nobody spoke."""
+    ended: float | None
+    """When the person had stopped; None where the client left before."""
+    answered: float | None
+    backend: str
+    """Whose answer it was; empty for nobody's."""
+    error: str | None
+    """The code of the error event, where the answer was one."""
+    attempts: tuple[AttemptTrace, ...]
+
+
+class Traces:
+    """The latest traces, newest last; a listener of the engine."""
+
+    def __init__(self) -> None:
+        self._traces: deque[Trace] = deque(maxlen=_REMEMBERED)
+
+    @property
+    def latest(self) -> tuple[Trace, ...]:
+        """Up to 50 of them."""
+        return tuple(self._traces)
+
+    def __call__(self, event: Event) -> None:
+        """Remember a trace."""
+        if isinstance(event, Traced):
+            self._traces.append(event.trace)
