@@ -74,10 +74,11 @@ class Attempt:
 
     async def cancel(self, within: float) -> None:
         """Give it up; waits so many seconds for it to tidy up, a sound backend needs no time for it."""
-        if self._task is None:
+        task, self._task = self._task, None
+        if task is None:
             return
-        self._task.cancel()
-        _, stuck = await asyncio.wait([self._task], timeout=within)
+        task.cancel()
+        _, stuck = await asyncio.wait([task], timeout=within)
         if stuck:
             _LOGGER.error("%s has a defect: it goes on though it was told to give up", self.name)
 
@@ -132,11 +133,17 @@ class Attempt:
         except BackendError as failure:
             error = failure
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if _is_cancelled():
                 raise
             error = InternalError("unexpected CancelledError")  # of something within the backend, not of ours
         except Exception as failure:  # a defect in one backend must not cost the user the answer of the next
             _LOGGER.exception("%s has a defect", self.name)
             error = InternalError(f"unexpected {type(failure).__name__}")
-        report(self, error)
+        # The traceback would hold this frame, and that the error: a circle around the recording.
+        report(self, error.with_traceback(None))
+
+
+def _is_cancelled() -> bool:
+    # Apart from its caller, whose frame must not hold the task: the task's own error holds that frame.
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0

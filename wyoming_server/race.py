@@ -74,7 +74,7 @@ class Race:
         self._began_at = self._loop.time()
         self._answered_at: float | None = None
         self._answered_by = ""
-        self._error: BackendError | None = None
+        self._error_code: str | None = None
         self.attempts: list[Attempt] = []
         """In the order in which they were started."""
 
@@ -97,7 +97,7 @@ class Race:
                 if hypothesis.is_final:
                     return
         except BackendError as error:
-            self._error = error
+            self._error_code = error.code
             raise
         finally:
             end.cancel()
@@ -112,7 +112,7 @@ class Race:
             ended=None if ended_at is None else ended_at - self._began_at,
             answered=None if self._answered_at is None else self._answered_at - self._began_at,
             backend=self._answered_by,
-            error=self._error.code if self._error else None,
+            error=self._error_code,
             attempts=tuple(attempt.trace(self._began_at, price) for attempt in self.attempts),
         )
 
@@ -143,15 +143,18 @@ class Race:
         if isinstance(progress, Connected):
             return None
         if progress.is_final:
-            if not progress.text and self._recording.ended_at is None:
-                return self._fail(attempt, InternalError("gave up listening before the person had stopped"))
-            if not progress.text and self._recording.speech.heard:
-                return self._fail(attempt, NoWordsError("no words, though somebody spoke"))
-            return self._conclude(progress, attempt)
+            return self._judge_final(progress, attempt)
         leader = next(
             item for item in self.attempts if item is attempt or (item.is_running and item.has_words)
         )
         return replace(progress, backend=progress.backend or attempt.name) if leader is attempt else None
+
+    def _judge_final(self, final: Hypothesis, attempt: Attempt) -> Hypothesis | None:
+        if not final.text and self._recording.ended_at is None:
+            return self._fail(attempt, InternalError("gave up listening before the person had stopped"))
+        if not final.text and self._recording.speech.heard:
+            return self._fail(attempt, NoWordsError("no words, though somebody spoke"))
+        return self._conclude(final, attempt)
 
     def _conclude(self, final: Hypothesis | str, winner: Attempt | None) -> Hypothesis:
         now, ended_at = self._loop.time(), self._recording.ended_at
@@ -249,7 +252,7 @@ class Race:
         return max(first.started_at, self._spoken_since()) + self._rules.patience.hint
 
     def _overdue(self) -> tuple[float, Reason | None] | None:
-        """When the newest attempt has to be looked at, and as what it is overdue if nothing changes till then.
+        """When the newest attempt has to be looked at, and as what it is overdue if nothing changes.
 
         None where nobody is there to be started beside it; a reason of None only means to look again.
         """
