@@ -6,7 +6,7 @@ import asyncio
 import logging
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from wyoming_server.backends.base import Connected, Hypothesis
 from wyoming_server.errors import (
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from wyoming_server.recording import Recording
 
 _LOGGER = logging.getLogger(__name__)
+
+_CLEANUP_SECONDS: Final = 0.5
+"""How long an answer may wait for cancelled backends to tidy up; a sound one needs no time for it."""
 
 
 class Engine:
@@ -136,7 +139,10 @@ class _Race:
             tasks = [clock, *self._attempts.values()]
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            _, stuck = await asyncio.wait(tasks, timeout=_CLEANUP_SECONDS)
+            for task in stuck:
+                _LOGGER.error("%s has a defect: it goes on though it was told to give up", task.get_name())
+            self._attempts.clear()  # they hold us in turn: the recording would wait for the garbage collector
 
     def _judge(self, report: _Report | _Ended | _Overdue) -> Hypothesis | None:
         """What a report means for the utterance: words to pass on, the end, or nothing yet."""
@@ -152,6 +158,8 @@ class _Race:
             return None
         if isinstance(progress, BackendError):
             return self._fail(backend, progress)
+        if progress.is_final and not progress.text and self._recording.ended_at is None:
+            return self._fail(backend, InternalError("gave up listening before the person had stopped"))
         if progress.is_final and not progress.text and self._recording.speech.heard:
             return self._fail(backend, NoWordsError("no words, though somebody spoke"))
         self._has_words = self._has_words or bool(progress.text)
@@ -175,7 +183,7 @@ class _Race:
             raise AllFailedError(self._failures)
         backend = self._waiting.pop(0)
         self._started_at[backend.name] = self._loop.time()
-        self._attempts[backend.name] = asyncio.create_task(self._attempt(backend))
+        self._attempts[backend.name] = asyncio.create_task(self._attempt(backend), name=backend.name)
 
     async def _attempt(self, backend: Backend) -> None:
         try:
@@ -187,10 +195,15 @@ class _Race:
             error: BackendError = InternalError("ended without a final")
         except BackendError as failure:
             error = failure
+        except asyncio.CancelledError:
+            if _is_cancelled():
+                raise
+            error = InternalError("unexpected CancelledError")  # of something within the backend, not of ours
         except Exception as failure:  # a defect in one backend must not cost the user the answer of the next
             _LOGGER.exception("%s has a defect", backend.name)
             error = InternalError(f"unexpected {type(failure).__name__}")
-        self._reports.put_nowait(_Report(backend, error))
+        # The traceback would hold this frame, and that the error: another circle around the recording.
+        self._reports.put_nowait(_Report(backend, error.with_traceback(None)))
 
     async def _watch_clock(self) -> None:
         await self._recording.wait_ended()
@@ -202,3 +215,9 @@ class _Race:
         ended_at = self._recording.ended_at
         after = 0.0 if ended_at is None else self._loop.time() - ended_at
         self._listener(Answered(final.backend, after * 1000, self._recording.seconds))
+
+
+def _is_cancelled() -> bool:
+    # Apart from its caller, whose frame must not hold the task: the task's own error holds that frame.
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
