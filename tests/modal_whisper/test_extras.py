@@ -24,7 +24,7 @@ def test_a_module_that_is_missing_is_an_error_that_says_what_to_install() -> Non
 def test_a_module_that_is_broken_is_an_error_with_its_reason(
     tmp_path: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "broken_module_of_a_test.py").write_text("import json.nothing_of_the_kind")
+    (tmp_path / "broken_module_of_a_test.py").write_text("from json import nothing_of_the_kind")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModelUnavailableError, match="nothing_of_the_kind"):
         require("broken_module_of_a_test")

@@ -100,18 +100,20 @@ def heard(backend: ScriptedBackend) -> bytes:
 
 @virtual_clock
 async def test_the_first_backend_answers_and_no_other_is_asked() -> None:
-    first = ScriptedBackend("first", 0.2, CONNECTED, partial("turn"), Wait.AUDIO, 0.1, final("turn on", "en"))
+    first = ScriptedBackend(
+        "first", 0.2, CONNECTED, partial("turn"), Wait.AUDIO, 0.125, final("turn on", "en")
+    )
     second = ScriptedBackend("second", final("never"))
     result = await ask(first, second)
     assert result.hypotheses == [
         Hypothesis("turn", backend="first"),
         Hypothesis("turn on", is_final=True, language="en", backend="first"),
     ]
-    assert result.at == 1.1
+    assert result.at == 1.125
     assert second.asked == []
     assert result.events == [
         BackendConnected("first", 200.0),
-        Answered("first", 100.0, 0.6),
+        Answered("first", 125.0, 0.6),
     ]
 
 

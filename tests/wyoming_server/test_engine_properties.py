@@ -116,7 +116,7 @@ def scenes(draw: st.DrawFn) -> Scene:
 
 
 def play_alone(actor: Actor, now: float, stop: float) -> tuple[float, Hypothesis | None, bool]:
-    """When a backend that starts now is through, with which final, and whether it had words before the stop."""
+    """When a backend that starts now is through, with which final, and whether it had words by the stop."""
     has_words = False
     for step in actor.script:
         if isinstance(step, float):
@@ -208,7 +208,7 @@ async def test_whatever_backends_do_there_is_exactly_the_promised_answer_in_time
     # The right one, by whom it should be, when it should be.
     answer = finals[0] if finals else None
     told = Outcome(
-        answer and answer.text, answer.backend if answer else "", type(error) if error else None, at
+        answer.text if answer else None, answer.backend if answer else "", type(error) if error else None, at
     )
     assert replace(told, at=0.0) == replace(expected, at=0.0)
     latest = 0.02 if finals else 0.5  # a consumer's own pauses; what losers may take to tidy up

@@ -28,25 +28,17 @@ REFUSED = SignInRefusedError("sign-in refused (1008)")
 OUR_LOGGERS = ("stt_failover", "wyoming_server", "modal_whisper")
 
 
-OTHER_LOGGERS = ("aiohttp", "asyncio", "faster_whisper", "httpx", "huggingface_hub")
-
-
 @pytest.fixture
 def set_up() -> Iterator[Callable[..., None]]:
-    """log.set_up in a process that has no log yet; all is as before afterwards."""
-    root = logging.getLogger()
-    loggers = [root, *(logging.getLogger(name) for name in (*OUR_LOGGERS, *OTHER_LOGGERS))]
-    before = [(logger, logger.level) for logger in loggers]
-    handlers = root.handlers
+    """log.set_up in a process that has no log yet."""
+    handlers = logging.root.handlers
 
     def anew(log_format: str, *, debug: bool) -> None:
-        root.handlers = []
+        logging.root.handlers = []
         log.set_up(log_format, debug=debug)
 
     yield anew
-    root.handlers = handlers
-    for logger, level in before:
-        logger.setLevel(level)
+    logging.root.handlers = handlers
 
 
 @pytest.mark.parametrize(
