@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import logging
+import math
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from modal_whisper.errors import SttError
 from modal_whisper.leave import leave
@@ -21,10 +24,11 @@ from modal_whisper.version import __version__
 from modal_whisper.weights import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _WRONG_USE: Final = 2
-_MAX_PORT: Final = 65_535
+_KEEPALIVE_SECONDS: Final = 60.0
+"""For a connection that asks for nothing."""
 _log = logging.getLogger(__name__)
 
 
@@ -48,6 +52,98 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Option:
+    variable: str
+    default: str
+    text: str
+    read: Callable[[str], Any]
+    """Raises ValueError that says what the option takes."""
+
+    @property
+    def flag(self) -> str:
+        return f"--{self.variable.removeprefix('WHISPER_').lower().replace('_', '-')}"
+
+
+def _name(text: str) -> str:
+    if not text:
+        raise ValueError("takes a name")
+    return text
+
+
+def _key(text: str) -> str:
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("takes a key without blanks and other characters that no key has")
+    return text
+
+
+def _folder(text: str) -> Path:
+    try:
+        return Path(_name(text)).expanduser()
+    except (RuntimeError, ValueError):  # RuntimeError: nobody of that name has a home folder
+        raise ValueError("takes the path of a folder") from None
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise ValueError(f"takes a whole number from {low} to {high}")
+        return value
+
+    return read
+
+
+def _seconds(low: float, high: float) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise ValueError(f"takes seconds from {low:g} to {high:g}")
+        return value
+
+    return read
+
+
+def _one_of(choices: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in choices.split():
+            raise ValueError(f"takes one of {', '.join(choices.split())}")
+        return text
+
+    return read
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in ("true", "yes", "on", "1", "false", "no", "off", "0"):
+        raise ValueError("takes true or false")
+    return text.lower() in ("true", "yes", "on", "1")
+
+
+_KEY: Final = "WHISPER_API_KEY"
+_COMPUTE_TYPES: Final = (
+    "auto default int8 int8_float32 int8_float16 int8_bfloat16 int16 float16 bfloat16 float32"
+)
+_OPTIONS: Final = (
+    _Option("WHISPER_HOST", "127.0.0.1", "where to listen; anything but this machine needs a key", _name),
+    _Option("WHISPER_PORT", "10301", "the port to listen on", _whole(1, 65_535)),
+    _Option(_KEY, "", "what clients must send as a bearer token", _key),
+    _Option("WHISPER_MODEL", DEFAULT_MODEL, "a faster-whisper model: a name or a folder", _name),
+    _Option("MODEL_DIR", "~/.cache/stt-failover/models", "where models are kept", _folder),
+    _Option("WHISPER_DEVICE", "auto", "auto, cpu or cuda", _one_of("auto cpu cuda")),
+    _Option("WHISPER_COMPUTE_TYPE", "auto", "a CTranslate2 compute type, or auto", _one_of(_COMPUTE_TYPES)),
+    _Option("WHISPER_BEAM_SIZE", "1", "beam size of the model", _whole(1, 20)),
+    _Option("WHISPER_THREADS", "0", "threads on a CPU; 0 for as many as there are cores", _whole(0, 256)),
+    _Option("WHISPER_MAX_UTTERANCE", "120", "seconds that an utterance may last", _seconds(1, 600)),
+    _Option("DEBUG", "false", "log more", _truth),
+)
+
+
 def _options(argv: Sequence[str], environ: Mapping[str, str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="stt-failover-worker",
@@ -56,50 +152,44 @@ def _options(argv: Sequence[str], environ: Mapping[str, str]) -> argparse.Namesp
         "the path of a file that holds the value.",
     )
     parser.add_argument("--version", action="version", version=f"stt-failover-worker {__version__}")
-
-    def add(flag: str, variable: str, default: str, text: str, kind: type = str) -> None:
-        shown = f", default {default}" if default else ""
+    for option in _OPTIONS:
+        shown = f", default {option.default}" if option.default else ""
         parser.add_argument(
-            flag,
-            metavar=variable,
-            default=_from_environment(variable, environ) or default,
-            help=f"{text} [{variable}{shown}]",
-            type=kind,
+            option.flag,
+            metavar=option.variable,
+            dest=option.variable,
+            help=f"{option.text} [{option.variable}{shown}]",
+            nargs="?" if option.read is _truth else None,
+            const="true" if option.read is _truth else None,
         )
-
-    add("--host", "WHISPER_HOST", "127.0.0.1", "where to listen; anything but this machine needs a key")
-    add("--port", "WHISPER_PORT", "10301", "the port to listen on", kind=int)
-    add("--api-key", "WHISPER_API_KEY", "", "what clients must send as a bearer token")
-    add("--model", "WHISPER_MODEL", DEFAULT_MODEL, "a faster-whisper model: a name or a folder")
-    add("--model-dir", "MODEL_DIR", "~/.cache/stt-failover/models", "where models are kept")
-    add("--device", "WHISPER_DEVICE", "auto", "auto, cpu or cuda")
-    add("--compute-type", "WHISPER_COMPUTE_TYPE", "auto", "a CTranslate2 compute type, or auto")
-    add("--beam-size", "WHISPER_BEAM_SIZE", "1", "beam size of the model", kind=int)
-    add("--threads", "WHISPER_THREADS", "0", "threads on a CPU; 0 for as many as there are cores", kind=int)
-    add("--max-utterance", "WHISPER_MAX_UTTERANCE", "120", "seconds that an utterance may last", kind=float)
-    parser.add_argument("--debug", action="store_true", help="log more")
-    options = parser.parse_args(argv)
-    if not 0 <= options.port <= _MAX_PORT:
-        raise _WrongUseError(f"WHISPER_PORT takes a port number up to {_MAX_PORT}, not {options.port}")
-    if options.device not in ("auto", "cpu", "cuda"):
-        raise _WrongUseError(f"WHISPER_DEVICE takes auto, cpu or cuda, not {options.device!r}")
-    if options.beam_size < 1 or options.threads < 0 or not options.max_utterance > 0:
-        raise _WrongUseError(
-            "WHISPER_BEAM_SIZE, WHISPER_THREADS and WHISPER_MAX_UTTERANCE take no negative numbers"
-        )
+    given = vars(parser.parse_args(argv))
+    options = argparse.Namespace()
+    for option in _OPTIONS:
+        text = given[option.variable]
+        if text is None:
+            text = _from_environment(option.variable, environ) or option.default
+        try:
+            value = option.read(text.strip())
+        except ValueError as error:
+            shown = "this value" if option.variable == _KEY else repr(text)
+            raise _WrongUseError(f"{option.variable} {error}, not {shown}") from None
+        setattr(options, option.flag.removeprefix("--").replace("-", "_"), value)
     if not options.api_key and not _is_loopback(options.host):
-        raise _WrongUseError(f"listening on {options.host} needs a key: set WHISPER_API_KEY")
+        raise _WrongUseError(f"listening on {options.host} needs a key: set {_KEY}")
     return options
 
 
 def _from_environment(name: str, environ: Mapping[str, str]) -> str:
-    path = environ.get(f"{name}_FILE")
+    path, value = environ.get(f"{name}_FILE"), environ.get(name, "")
     if not path:
-        return environ.get(name, "")
+        return value
+    if value:
+        raise _WrongUseError(f"{name} and {name}_FILE are both set; keep one of them")
     try:
         return Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise _WrongUseError(f"{name}_FILE: cannot read {path} ({error})") from None
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise _WrongUseError(f"{name}_FILE: cannot read {path} ({reason})") from None
 
 
 def _is_loopback(host: str) -> bool:
@@ -109,12 +199,18 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _is_no_bad_request(record: logging.LogRecord) -> bool:
+    """Whether it is not about what a stranger sent: aiohttp would log all of that, a key included."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
 def _serve(options: argparse.Namespace) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("modal_whisper").setLevel(logging.DEBUG if options.debug else logging.INFO)
+    logging.getLogger("aiohttp.server").addFilter(_is_no_bad_request)
     transcriber = WhisperTranscriber(
         options.model,
-        directory=Path(options.model_dir).expanduser(),
+        directory=options.model_dir,
         device=options.device,
         compute_type=options.compute_type,
         beam_size=options.beam_size,
@@ -130,12 +226,12 @@ def _serve(options: argparse.Namespace) -> None:
             port=options.port,
             print=lambda _: _log.info("listening on ws://%s:%d/ws/stt", options.host, options.port),
             access_log=None,
+            keepalive_timeout=_KEEPALIVE_SECONDS,
             shutdown_timeout=1.0,
         )
-    except OSError as error:
-        raise _WrongUseError(
-            f"cannot listen on {options.host}:{options.port} ({error.strerror or error})"
-        ) from None
+    except (OSError, UnicodeError) as error:  # UnicodeError: what cannot be the name of a host
+        reason = getattr(error, "strerror", None) or error
+        raise _WrongUseError(f"cannot listen on {options.host}:{options.port} ({reason})") from None
 
 
 if __name__ == "__main__":

@@ -86,8 +86,8 @@ _WORKER_TYPES: dict[str, type[WorkerMessage]] = {kind.type: kind for kind in (Re
 
 
 def encode(message: ClientMessage | WorkerMessage) -> str:
-    """The message as the JSON text that goes on the wire."""
-    return json.dumps({"type": message.type, **asdict(message)}, ensure_ascii=False)
+    """The message as the JSON text that goes on the wire: ASCII, which can be sent whatever is in it."""
+    return json.dumps({"type": message.type, **asdict(message)})
 
 
 def decode_client(text: str) -> ClientMessage:

@@ -105,7 +105,7 @@ class ModelRunner:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="whisper")
         self._jobs: set[Job] = set()
         self._loading: asyncio.Task[None] | None = None
-        self._loaded: Future[None] | None = None
+        self._loaded: Future[Exception | None] | None = None
         self._closed = False
         self._ready = False
         self._error: ModelUnavailableError | None = None
@@ -145,12 +145,12 @@ class ModelRunner:
         if self._loading is not None and not self._loading.done():
             await asyncio.wait([self._loading])
         if not self._ready:
-            raise self._error or ModelUnavailableError("the Whisper model is being shut down")
+            # A new one: an error that is raised again keeps the frames, and the audio, of each time.
+            raise ModelUnavailableError(str(self._error or "the Whisper model is being shut down"))
 
     async def _load(self) -> None:
-        self._loaded = self._thread.submit(self._transcriber.load)
-        await asyncio.wait([asyncio.wrap_future(self._loaded)])
-        error = self._loaded.exception()
+        self._loaded = self._thread.submit(self._try_to_load)
+        error = await asyncio.wrap_future(self._loaded)
         if error is None:
             self._error = None
             self._ready = True
@@ -163,6 +163,13 @@ class ModelRunner:
             else ModelUnavailableError(f"the Whisper model {self.model} could not be loaded: {error}")
         )
         self._failed_at = self._clock()
+
+    def _try_to_load(self) -> Exception | None:
+        try:
+            self._transcriber.load()
+        except Exception as error:  # noqa: BLE001 - whatever it is, there is no model
+            return error
+        return None
 
     async def submit(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -19,13 +20,16 @@ from modal_whisper.speech import BYTES_PER_SECOND
 from modal_whisper.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from modal_whisper.messages import WorkerMessage
     from modal_whisper.runner import ModelRunner
 
 _PING_SECONDS: Final = 20.0
 _CLOSE_SECONDS: Final = 1.0
+_SEND_SECONDS: Final = 10.0
+"""For a client to take a message; one that reads nothing would block its connection for good."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +38,7 @@ class Limits:
 
     max_utterance: float = 120.0
     idle_timeout: float = 60.0
-    """Without a message from the client, before its connection is closed."""
+    """Without a message from a client that no answer is due to, before its connection is closed."""
     max_connections: int = 256
 
 
@@ -54,14 +58,17 @@ class _Service:
         self._runner = runner
         self._api_key = api_key
         self._limits = limits
-        self._sockets: set[web.WebSocketResponse] = set()
+        self._sockets: dict[web.WebSocketResponse, asyncio.Transport] = {}
 
     async def start(self, _: web.Application) -> None:
         self._runner.start_loading()
 
     async def close(self, _: web.Application) -> None:
-        closing = (socket.close(code=WSCloseCode.GOING_AWAY) for socket in set(self._sockets))
-        await asyncio.gather(*closing)
+        closing = (_close(socket, WSCloseCode.GOING_AWAY) for socket in self._sockets)
+        # aiohttp cancels all who wait to send on a connection when one of them gives up.
+        await asyncio.gather(*closing, return_exceptions=True)
+        for transport in self._sockets.values():  # of those who did not go
+            transport.abort()
         await self._runner.close()
 
     async def health(self, _: web.Request) -> web.Response:
@@ -76,20 +83,31 @@ class _Service:
     async def stt(self, request: web.Request) -> web.StreamResponse:
         """One client: any number of utterances, one after another."""
         if self._api_key and not _holds(request, self._api_key):
-            return _refusal(HTTPStatus.UNAUTHORIZED, "the key is missing or wrong: send it as a bearer token")
+            return _refusal(
+                HTTPStatus.UNAUTHORIZED,
+                "the key is missing or wrong: send it as a bearer token",
+                {"WWW-Authenticate": "Bearer"},
+            )
         if len(self._sockets) >= self._limits.max_connections:
             return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many clients are connected; try again later")
         socket = web.WebSocketResponse(
-            max_msg_size=MAX_MESSAGE_BYTES, heartbeat=_PING_SECONDS, timeout=_CLOSE_SECONDS
+            max_msg_size=MAX_MESSAGE_BYTES + 1,  # aiohttp takes what is smaller
+            heartbeat=_PING_SECONDS,
+            timeout=_CLOSE_SECONDS,
+            compress=False,
         )
-        if not socket.can_prepare(request):
-            return _refusal(HTTPStatus.UPGRADE_REQUIRED, "/ws/stt is a WebSocket")
+        transport = request.transport
+        if transport is None or not socket.can_prepare(request):
+            return _refusal(HTTPStatus.UPGRADE_REQUIRED, "/ws/stt is a WebSocket", {"Upgrade": "websocket"})
         await socket.prepare(request)
-        self._sockets.add(socket)
+        self._sockets[socket] = transport
         try:
-            await _Conversation(socket, self._runner, self._limits).run()
+            with suppress(ConnectionError):
+                await _Conversation(socket, self._runner, self._limits).run()
         finally:
-            self._sockets.discard(socket)
+            del self._sockets[socket]
+            if transport.get_write_buffer_size():  # what nobody reads would keep it open
+                transport.abort()
         return socket
 
 
@@ -98,8 +116,8 @@ def _holds(request: web.Request, key: str) -> bool:
     return hmac.compare_digest(given.encode(errors="replace"), f"Bearer {key}".encode())
 
 
-def _refusal(status: HTTPStatus, reason: str) -> web.Response:
-    return web.json_response({"error": reason}, status=status)
+def _refusal(status: HTTPStatus, reason: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.json_response({"error": reason}, status=status, headers=headers)
 
 
 class _Conversation:
@@ -110,28 +128,39 @@ class _Conversation:
         self._runner = runner
         self._limits = limits
         self._utterance: _Utterance | None = None
+        self._has_failed = False
 
     async def run(self) -> None:
-        """Serve until the client leaves or falls silent."""
+        """Serve until the client leaves or falls silent; raises ConnectionError."""
         try:
-            while True:
-                message = await self._socket.receive(self._limits.idle_timeout)
-                if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
-                    return
+            while (message := await self._next_message()) is not None:
                 try:
-                    if message.type is WSMsgType.BINARY:
-                        self._hear(message.data)
+                    if isinstance(message, bytes):
+                        self._hear(message)
                     else:
-                        await self._obey(message.data)
+                        await self._obey(message)
                 except SttError as error:
-                    if self._utterance:
-                        await self._utterance.cancel()
-                    await _send(self._socket, _failure(error))
+                    await self._fail(error)
         except TimeoutError:
-            await self._socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"idle for too long")
+            await _close(self._socket, WSCloseCode.POLICY_VIOLATION, b"idle for too long")
         finally:
             if self._utterance:
                 await self._utterance.cancel()
+
+    async def _next_message(self) -> str | bytes | None:
+        while True:
+            try:
+                # receive() has a limit of its own, but that begins anew with every pong.
+                async with asyncio.timeout(self._limits.idle_timeout):
+                    message = await self._socket.receive()
+            except TimeoutError:
+                if self._utterance and self._utterance.is_due:
+                    continue
+                raise
+            if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
+                return None
+            data: str | bytes = message.data
+            return data
 
     async def _obey(self, text: str) -> None:
         message = decode_client(text)
@@ -141,15 +170,23 @@ class _Conversation:
             whisper_language(message.language)  # a language that nobody knows is refused at once
             await _send(self._socket, Ready(self._runner.model, __version__))
             self._utterance = _Utterance(self._socket, self._runner, message, self._limits.max_utterance)
-        elif self._utterance is None:
-            raise MessageError("stop came before start")
-        else:
+        elif self._utterance:
             self._utterance.stop()
+        elif not self._has_failed:
+            raise MessageError("stop came before start")
 
     def _hear(self, pcm: bytes) -> None:
-        if self._utterance is None:
+        if self._utterance:
+            self._utterance.hear(pcm)
+        elif not self._has_failed:
             raise MessageError("audio came before start")
-        self._utterance.hear(pcm)
+
+    async def _fail(self, error: SttError) -> None:
+        """Say so once: audio and a stop that were on their way are no further mistakes."""
+        if self._utterance:
+            await self._utterance.cancel()
+        self._has_failed = True
+        await _send(self._socket, _failure(error))
 
 
 class _Utterance:
@@ -162,15 +199,21 @@ class _Utterance:
         self._audio: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._room = int(max_seconds * BYTES_PER_SECOND)
         self._max_seconds = max_seconds
+        self._is_stopped = False
         self._answering = asyncio.create_task(self._answer(runner, start))
 
     @property
     def is_answered(self) -> bool:
         return self._answering.done()
 
+    @property
+    def is_due(self) -> bool:
+        """Whether the client has nothing left to do but wait."""
+        return self._is_stopped and not self.is_answered
+
     def hear(self, pcm: bytes) -> None:
         """More audio; what comes after the stop or the answer is dropped."""
-        if self.is_answered:
+        if self._is_stopped or self.is_answered:
             return
         self._room -= len(pcm)
         if self._room < 0:
@@ -178,7 +221,9 @@ class _Utterance:
         self._audio.put_nowait(pcm)
 
     def stop(self) -> None:
-        self._audio.put_nowait(None)
+        if not self._is_stopped:
+            self._is_stopped = True
+            self._audio.put_nowait(None)
 
     async def cancel(self) -> None:
         self._answering.cancel()
@@ -192,6 +237,11 @@ class _Utterance:
                         await _send(self._socket, message)
             except SttError as error:
                 await _send(self._socket, _failure(error))
+            except ConnectionError:
+                raise
+            except Exception:  # noqa: BLE001 - nobody is left waiting for an answer, whatever happened
+                _log.exception("an utterance failed")
+                await _send(self._socket, Failure("internal", "the worker failed; its log says why"))
 
     async def _received(self) -> AsyncIterator[bytes]:
         while (pcm := await self._audio.get()) is not None:
@@ -203,7 +253,17 @@ class _TooLongError(SttError):
 
 
 async def _send(socket: web.WebSocketResponse, message: WorkerMessage) -> None:
-    await socket.send_str(encode(message))
+    try:
+        async with asyncio.timeout(_SEND_SECONDS):
+            await socket.send_str(encode(message))
+    except TimeoutError:
+        raise ConnectionResetError("the client does not read what it is sent") from None
+
+
+async def _close(socket: web.WebSocketResponse, code: WSCloseCode, reason: bytes = b"") -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            await socket.close(code=code, message=reason)
 
 
 def _failure(error: SttError) -> Failure:

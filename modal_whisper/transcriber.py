@@ -156,8 +156,9 @@ class WhisperTranscriber:
             return None
         tokens: list[int] = []
         for number, word in enumerate(words):
+            text = word.strip().encode(errors="ignore").decode()  # without halves of surrogate pairs
             encoded = self._whisper.hf_tokenizer.encode(
-                f"{',' if number else ''} {word.strip()}", add_special_tokens=False
+                f"{',' if number else ''} {text}", add_special_tokens=False
             ).ids
             if len(tokens) + len(encoded) >= _PROMPT_TOKENS:
                 break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
 import logging
 import os
 import shutil
@@ -50,7 +51,7 @@ def find_model(name: str, directory: Path) -> Path:
     Raises ModelUnavailableError in one line that says what failed and what to do.
     """
     if _is_path(name):
-        return _folder(Path(name).expanduser())
+        return _folder(name)
     own = directory / name.replace("/", "--")
     sources: list[Callable[[], Path]] = [
         lambda: own,
@@ -106,11 +107,12 @@ def _is_path(name: str) -> bool:
     return Path(name).is_absolute() or name.startswith((".", "~")) or (os.sep in name and Path(name).is_dir())
 
 
-def _folder(folder: Path) -> Path:
+def _folder(name: str) -> Path:
     try:
+        folder = Path(name).expanduser()
         check(folder, {})
-    except FileNotFoundError:
-        raise ModelUnavailableError(f"the model folder {folder} does not exist") from None
+    except (FileNotFoundError, RuntimeError):  # RuntimeError: nobody of that name has a home folder
+        raise ModelUnavailableError(f"the model folder {name} does not exist") from None
     except ModelUnavailableError as error:
         raise ModelUnavailableError(f"{error}: it must hold a Whisper model in CTranslate2 form") from None
     return folder
@@ -146,13 +148,13 @@ def _reach_hub() -> None:
     outcome = ["it did not answer"]
 
     def probe() -> None:
-        request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - the user's own setting
         try:
+            request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - the user's own setting
             with urllib.request.urlopen(request, timeout=_PROBE_SECONDS):  # noqa: S310
                 outcome.clear()
         except urllib.error.HTTPError:
             outcome.clear()  # it is there, and its client knows what to ask for
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             outcome[:] = [_first_line(getattr(error, "reason", error))]
 
     # A thread, because looking up a name cannot be given a time limit.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-import struct
 import wave
+from array import array
 from typing import TYPE_CHECKING
 
 from modal_whisper.samples import WEASELS
@@ -32,7 +32,7 @@ def speech(ms: int | None = None, sample: Sample = WEASELS) -> bytes:
 
 
 def _loudest(pcm: bytes) -> int:
-    return max(abs(sample) for (sample,) in struct.iter_unpack("<h", pcm))
+    return max(abs(sample) for sample in array("h", pcm))
 
 
 def tone(

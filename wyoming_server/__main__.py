@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _serve(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="stt-failover",
+        usage="%(prog)s [options]",
         description="A Wyoming speech-to-text server that always answers. `stt-failover transcribe FILE.wav` "
         "streams a file to a running server.",
         epilog="Every option is also an environment variable: --max-utterance is MAX_UTTERANCE, or "
@@ -91,7 +92,7 @@ def _transcribe(arguments: Sequence[str]) -> int:
                 options.file,
                 options.uri,
                 language=options.language,
-                on_partial=lambda text: print(f"… {text}"),
+                on_partial=lambda text: print(f"… {text}", flush=True),
             )
         )
     except SttError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -20,16 +21,40 @@ async def announce(uri: str, name: str) -> Callable[[], Awaitable[None]]:
 
     Raises SettingsError where that is not possible.
     """
-    from wyoming.zeroconf import HomeAssistantZeroconf  # noqa: PLC0415 - only those who announce pay for it
+    # Only those who announce pay for these imports.
+    from wyoming.zeroconf import HomeAssistantZeroconf  # noqa: PLC0415
+    from zeroconf import Error, NonUniqueNameException  # noqa: PLC0415
 
-    parts = urlsplit(uri)
-    if parts.scheme != "tcp" or parts.port is None:
-        raise SettingsError("ZEROCONF needs a URI that begins with tcp://")
-    # Home Assistant drops services at the bind-all address; without a host the library finds a real one.
-    host = parts.hostname if parts.hostname and not is_unspecified(parts.hostname) else None
+    host, port = _address(uri)
     try:
-        service = HomeAssistantZeroconf(parts.port, None if name == AUTO else name, host)
-        await service.register_server()
+        service = HomeAssistantZeroconf(port, None if name == AUTO else name, host)
     except OSError as error:
-        raise SettingsError(f"ZEROCONF: cannot announce the server ({error.strerror or error})") from None
-    return service._aiozc.async_close  # noqa: SLF001 - the library has no public way to take it back
+        raise SettingsError(
+            f"ZEROCONF: cannot use the network of this machine ({error.strerror or error})"
+        ) from None
+    withdraw = service._aiozc.async_close  # noqa: SLF001 - the library has no public way to take it back
+    try:
+        await service.register_server()
+    except NonUniqueNameException:
+        await withdraw()
+        raise SettingsError(f"ZEROCONF: another server in the network is called {service.name!r}") from None
+    except (OSError, Error) as error:
+        await withdraw()
+        raise SettingsError(f"ZEROCONF: cannot announce the name {service.name!r} ({error})") from None
+    return withdraw
+
+
+def _address(uri: str) -> tuple[str | None, int]:
+    """The host and port to announce; None for the host leaves it to the library to find one."""
+    parts = urlsplit(uri)
+    host = parts.hostname or ""
+    try:
+        # Home Assistant drops services at the bind-all address.
+        known = None if is_unspecified(host) else str(ipaddress.IPv4Address(host))
+    except ValueError:
+        known = ""
+    if not parts.port or known == "":
+        raise SettingsError(
+            "ZEROCONF needs a URI with an IPv4 address and a port, such as tcp://0.0.0.0:10300"
+        )
+    return known, parts.port

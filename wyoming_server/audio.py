@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import audioop
 import struct
+from array import array
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,8 +17,10 @@ _RIFF_BYTES: Final = 12
 _CHUNK_HEADER: Final = struct.Struct("<4sI")
 _WAV_FORMAT: Final = struct.Struct("<HHIIHH")
 _MAX_WAV_HEADER_BYTES: Final = 64 * 1024
-_PCM_TAGS: Final = (1, 0xFFFE)
-_MOST_CONVERTIBLE_CHANNELS: Final = 2
+_PCM: Final = 1
+_EXTENSIBLE: Final = 0xFFFE
+_EXTENSION: Final = struct.Struct("<24xH")
+_STEREO: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ class AudioFormat:
     def __post_init__(self) -> None:
         for name, low, high in (("rate", 1000, 192_000), ("width", 1, 4), ("channels", 1, 32)):
             value = getattr(self, name)
-            if not isinstance(value, int) or not low <= value <= high:
+            if type(value) is not int or not low <= value <= high:  # True is an int, but no number
                 raise ClientError("bad-audio", f"{name} of audio must be a whole number from {low} to {high}")
 
     @property
@@ -49,7 +53,8 @@ class AudioInput:
 
     def __init__(self, announced: AudioFormat) -> None:
         self._format = announced
-        self._converter = AudioChunkConverter(SAMPLE_RATE, 2, 1)
+        self._to_16_bits = AudioChunkConverter(width=2)
+        self._resample = AudioChunkConverter(SAMPLE_RATE)
         self._pending = b""
         self._is_at_start = True
 
@@ -67,17 +72,9 @@ class AudioInput:
             self._is_at_start = False
         whole = len(self._pending) - len(self._pending) % self._format.frame_bytes
         piece, self._pending = self._pending[:whole], self._pending[whole:]
-        if not piece:
-            return b""
-        return self._converter.convert(self._mono_or_stereo(piece)).audio
-
-    def _mono_or_stereo(self, piece: bytes) -> AudioChunk:
         rate, width, channels = self._format.rate, self._format.width, self._format.channels
-        if channels > _MOST_CONVERTIBLE_CHANNELS:  # microphone arrays put what they make of it all first
-            step = self._format.frame_bytes
-            piece = b"".join(piece[at : at + width] for at in range(0, len(piece), step))
-            channels = 1
-        return AudioChunk(rate, width, channels, piece)
+        pcm = self._to_16_bits.convert(AudioChunk(rate, width, channels, piece)).audio
+        return self._resample.convert(AudioChunk(rate, 2, 1, _mono(pcm, channels))).audio
 
     def _may_be_wav_header(self) -> bool:
         """Drop a complete WAV header and take its format; True while more bytes are needed to tell."""
@@ -93,10 +90,21 @@ class AudioInput:
                 return False
             if name == b"fmt " and len(head) >= position + _WAV_FORMAT.size:
                 tag, channels, rate, _, _, bits = _WAV_FORMAT.unpack_from(head, position)
-                if tag not in _PCM_TAGS:
+                if tag == _EXTENSIBLE and len(head) >= position + _EXTENSION.size <= position + size:
+                    (tag,) = _EXTENSION.unpack_from(head, position)
+                if tag not in (_PCM, _EXTENSIBLE):
                     raise ClientError("bad-audio", "the WAV file is not PCM")
                 self._format = AudioFormat(rate, bits // 8, channels)
             position += size + size % 2
         if position > _MAX_WAV_HEADER_BYTES:
             raise ClientError("bad-audio", "the WAV header has no data chunk")
         return True
+
+
+def _mono(pcm: bytes, channels: int) -> bytes:
+    """One channel of 16-bit samples."""
+    if channels == 1:
+        return pcm
+    if channels == _STEREO:  # the converter would add them up, which clips what is loud in both
+        return audioop.tomono(pcm, 2, 0.5, 0.5)
+    return array("h", pcm)[::channels].tobytes()  # microphone arrays put what they make of it all first

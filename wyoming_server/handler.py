@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +16,7 @@ from modal_whisper.languages import bare_code
 from wyoming_server.audio import AudioFormat
 from wyoming_server.backends.base import Request
 from wyoming_server.errors import ClientError, FramingError
-from wyoming_server.utterance import Utterance, Wishes
+from wyoming_server.utterance import INTERNAL_ERROR, Utterance, Wishes
 from wyoming_server.wire import EventReader
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ _LOGGER = logging.getLogger(__name__)
 
 _WRITE_TIMEOUT: Final = 5.0
 """Seconds for a client to take what is written, before it counts as gone."""
+_LINGER_BYTES: Final = 64 * 1024
+_LINGER_SECONDS: Final = 1.0
+"""How long a client that is turned away may go on sending, so that it comes to read why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +41,7 @@ class Limits:
 
 
 class Connection:
-    """Serves one client: any number of utterances, one after another."""
+    """Serves one client: any number of utterances, one after another; whoever runs it closes it."""
 
     def __init__(
         self,
@@ -47,8 +51,8 @@ class Connection:
         limits: Limits,
         key_terms: tuple[str, ...] = (),
     ) -> None:
-        reader, self._writer = streams
-        self._events = EventReader(reader)
+        self._reader, self._writer = streams
+        self._events = EventReader(self._reader)
         self._engine = engine
         self._info = info
         self._limits = limits
@@ -68,19 +72,28 @@ class Connection:
     async def run(self) -> None:
         """Serve until the client leaves, falls silent or sends what is no event."""
         try:
-            try:
-                while (event := await self._next_event()) is not None:
-                    await self._serve(event)
-            except FramingError as error:
-                await self._refuse(error)
-            if self._utterance and not self._is_open:
-                await self._utterance.wait_answered()  # the client may have closed only its own direction
-        except (ConnectionError, TimeoutError):
+            await self._converse()
+        except OSError:
             _LOGGER.debug("a client vanished")
+        except Exception:
+            _LOGGER.exception("a client could not be served")
+            await self.refuse("internal", INTERNAL_ERROR)
         finally:
             if self._utterance:
                 await self._utterance.cancel()
-            self._writer.close()
+
+    async def turn_away(self, code: str, message: str) -> None:
+        """Tell the client why it is not served at all."""
+        await self.refuse(code, message)
+        with contextlib.suppress(OSError):
+            await self._linger()
+
+    def close(self) -> None:
+        """Close the connection, once `run` or `turn_away` has ended."""
+        self._utterance = None  # holds us in turn: its recording would wait for the garbage collector
+        self._writer.close()
+        if self._writer.transport.get_write_buffer_size():  # which keeps it open until the client has read
+            asyncio.get_running_loop().call_later(_WRITE_TIMEOUT, self._writer.transport.abort)
 
     async def wait_idle(self) -> None:
         """Return when no utterance waits for its answer."""
@@ -88,8 +101,20 @@ class Connection:
             await self._utterance.wait_answered()
 
     async def refuse(self, code: str, message: str) -> None:
-        """Tell the client why it is not served any further."""
+        """Tell the client why it is not served any further, an utterance under way included."""
+        if self._utterance:
+            await self._utterance.cancel()
         await self._refuse(ClientError(code, message))
+
+    async def _converse(self) -> None:
+        try:
+            while (event := await self._next_event()) is not None:
+                await self._serve(event)
+        except FramingError as error:
+            await self._refuse(error)
+        if self._utterance and not self._is_open:
+            await self._utterance.wait_answered()  # the client may have closed only its own direction
+        await self._linger()
 
     async def _next_event(self) -> Event | None:
         try:
@@ -134,12 +159,14 @@ class Connection:
         self._is_open = False
         try:
             await self._write(Error(str(error), error.code).event())
-        except (ConnectionError, TimeoutError):
+        except OSError:
             _LOGGER.debug("the client left before its error event")
 
     async def _begin(self, data: dict[str, Any]) -> None:
         if self._utterance and self._is_open and not self._utterance.is_answered:
-            await self.refuse("out-of-order", "audio-start came before the audio-stop of the last utterance")
+            await self._refuse(
+                ClientError("out-of-order", "audio-start came before the audio-stop of the last utterance")
+            )
         if self._utterance:
             await self._utterance.wait_answered()
         self._is_refusing_audio = self._is_open = False
@@ -165,7 +192,7 @@ class Connection:
             return
         if self._utterance is None or not self._is_open:
             raise ClientError("out-of-order", "audio-stop came without audio-start")
-        if not self._utterance.has_audio:
+        if not self._utterance.has_audio and not self._utterance.is_answered:
             raise ClientError("no-audio", "the utterance holds no audio")
         self._utterance.stop()
         self._is_open = False
@@ -178,13 +205,25 @@ class Connection:
             language=bare_code(language) if isinstance(language, str) and language else None,
             names=(*_strings(data.get("transcript_names")), *self._key_terms),
             terms=_strings(data.get("transcript_terms")),
-            backend=name if name in {backend.name for backend in self._engine.backends} else None,
+            backend=next((backend.name for backend in self._engine.backends if backend.name == name), None),
         )
         return Wishes(request, isinstance(context, dict) and bool(context.get("streaming")))
 
     async def _write(self, event: Event) -> None:
-        async with asyncio.timeout(_WRITE_TIMEOUT):
-            await async_write_event(event, self._writer)
+        try:
+            async with asyncio.timeout(_WRITE_TIMEOUT):
+                await async_write_event(event, self._writer)
+        except TimeoutError:
+            self._writer.transport.abort()  # to close it would be to wait for a client that does not read
+            raise
+
+    async def _linger(self) -> None:
+        """Read on for a while: to close with unread input would take what was written from the client."""
+        self._writer.write_eof()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_SECONDS):
+                while await self._reader.read(_LINGER_BYTES):
+                    pass
 
 
 def _strings(value: object) -> tuple[str, ...]:

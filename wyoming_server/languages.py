@@ -8,7 +8,7 @@ from modal_whisper.languages import codes
 
 ASSEMBLYAI: Final = {
     "universal-3-6-pro": codes(
-        "af ar ca da de en es et fa fi fr gl he hi it ja ko mr nl nn no pt ro ru sv sw tr ur vi xh yue zh zu"
+        "af ar ca da de en es et fa fi fr gl he hi it ja ko mr nl nn no pt ro ru sv tr ur vi xh yue zh zu"
     ),
     "universal-3-5-pro": codes("ar ca da de en es fi fr he hi it ja nl no pt sv tr vi zh"),
     "universal-streaming-multilingual": codes("de en es fr it pt"),

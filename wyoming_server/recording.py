@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING, Protocol
 
 from modal_whisper.speech import BYTES_PER_SECOND, SpeechDetector
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Callable
 
 
 def _bytes_in(ms: int) -> int:
@@ -90,7 +89,7 @@ class Recording:
         while self._ended_at is None:
             await self._grown(self._max_bytes)
 
-    async def frames(self, ms: int = 50, most_ms: int | None = None) -> AsyncIterator[bytes]:
+    async def frames(self, ms: int = 50, most_ms: int | None = None) -> AsyncGenerator[bytes, None]:
         """Yield the recording from its first sample: what is there, then what is still being said.
 
         Every frame holds at least `ms` of audio, only the last one may be shorter, and at most `most_ms`
@@ -105,7 +104,7 @@ class Recording:
                 continue
             if available == 0:
                 return
-            frame = bytes(memoryview(self._pcm)[position : position + min(available, most)])
+            frame = bytes(memoryview(self._pcm)[position : position + most])
             position += len(frame)
             yield frame
 
@@ -115,8 +114,7 @@ class Recording:
         try:
             await entry[1]
         finally:
-            with contextlib.suppress(ValueError):
-                self._waiting.remove(entry)
+            self._waiting.remove(entry)
 
     def _wake(self) -> None:
         for size, waiter in self._waiting:

@@ -6,8 +6,9 @@ import asyncio
 import logging
 import resource
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
@@ -19,10 +20,15 @@ from wyoming_server.build import build_engine, build_server
 from wyoming_server.client import transcribe_file
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from wyoming_server.engine import Engine
     from wyoming_server.settings import Settings
 
 _LOGGER = logging.getLogger(__name__)
+
+_TIDYING_SECONDS: Final = 1.5
+"""How long the end may wait for a service to confirm the end of a session; AssemblyAI takes up to 1.2 s."""
 
 
 async def run(settings: Settings) -> int:
@@ -50,14 +56,25 @@ async def run(settings: Settings) -> int:
         for task in (*tasks, *([check] if check else [])):
             task.cancel()
         if withdraw:
-            await withdraw()
+            await _tidy_up(withdraw())
         await server.stop()
-        await engine.close()
+        await _tidy_up(engine.close())
+    # The loop waits for its threads before it ends, and one that looks up a name can take minutes.
+    loop.set_default_executor(ThreadPoolExecutor(1))
     return 0
+
+
+async def _tidy_up(work: Awaitable[None]) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_TIDYING_SECONDS):
+            await work
 
 
 async def _check(uri: str, engine: Engine) -> None:
     """Let a person be heard through the server's own port, and print what came of it."""
+    if uri == "stdio://":
+        _LOGGER.info("no self-check: only the client at standard input can speak to this server")
+        return
     try:
         await engine.wait_ready()
         answer = await transcribe_file(PASSWORD.path, uri, language=PASSWORD.language)

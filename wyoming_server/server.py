@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger(__name__)
 
 _BACKLOG: Final = 1024
+_NO_ROOM: Final = "too many clients are connected; try again later"
 SHUTDOWN_SECONDS: Final = 8.0
 """How long the utterances in flight have for their answers when the server stops."""
+_LAST_WORD_SECONDS: Final = 1.0
+"""How long a client may then take to be told that it gets none."""
 
 
 class WyomingServer:
@@ -58,7 +61,7 @@ class WyomingServer:
         try:
             if parts.scheme == "unix":
                 self._listener = await asyncio.start_unix_server(
-                    self._accept, path=parts.path, backlog=_BACKLOG
+                    self._accept, path=self._unix_path, backlog=_BACKLOG
                 )
             elif parts.scheme == "tcp":
                 self._listener = await asyncio.start_server(
@@ -66,8 +69,9 @@ class WyomingServer:
                 )
             else:
                 self._accept(await async_get_stdin(), await async_get_stdout())
-        except OSError as error:
-            raise SettingsError(f"URI {self._uri}: cannot listen there ({error.strerror or error})") from None
+        except (OSError, ValueError) as error:  # ValueError: a file for standard input, an impossible host
+            reason = getattr(error, "strerror", None) or error
+            raise SettingsError(f"URI {self._uri}: cannot listen there ({reason})") from None
 
     async def wait_closed(self) -> None:
         """Return when a server on standard input has lost its client; a listening one never returns."""
@@ -80,25 +84,27 @@ class WyomingServer:
         if self._listener:
             self._listener.close()
         connections = dict(self._connections)
-        busy = [connection for connection in connections.values() if connection.is_busy]
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(SHUTDOWN_SECONDS):
-                await asyncio.gather(*(connection.wait_idle() for connection in busy))
-        for connection in busy:
-            if connection.is_busy:
-                await connection.refuse("shutting-down", "the server is shutting down")
-        for task in connections:
-            task.cancel()
-        await asyncio.gather(*connections, return_exceptions=True)
+        await asyncio.gather(*(_finish(task, connection) for task, connection in connections.items()))
         if self._uri.startswith("unix://"):
-            _remove(urlsplit(self._uri).path)
+            _remove(self._unix_path)
+
+    @property
+    def _unix_path(self) -> str:
+        return self._uri.removeprefix("unix://")
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = Connection((reader, writer), self._engine, self._info, self._limits, self._key_terms)
         has_room = len(self._connections) < self._limits.max_connections or self._drop_idle()
-        task = asyncio.create_task(connection.run() if has_room else _turn_away(connection, writer))
+        task = asyncio.create_task(
+            connection.run() if has_room else connection.turn_away("too-many-connections", _NO_ROOM)
+        )
         self._connections[task] = connection
-        task.add_done_callback(self._connections.pop)
+        task.add_done_callback(self._forget)
+        # Not by the task itself, which may be cancelled before it has begun.
+        task.add_done_callback(lambda _: connection.close())
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._connections.pop(task, None)
 
     def _drop_idle(self) -> bool:
         """Close the connection that has been silent longest, unless all wait for an answer."""
@@ -106,7 +112,9 @@ class WyomingServer:
         if not idle:
             return False
         _LOGGER.debug("closing the longest idle of %d connections", len(self._connections))
-        min(idle, key=lambda pair: pair[0])[1].cancel()
+        _, task = min(idle, key=lambda pair: pair[0])
+        task.cancel()
+        self._forget(task)  # at once: the next client may come before the task has ended
         return True
 
 
@@ -122,8 +130,13 @@ def _remove(path: str) -> None:
     Path(path).unlink(missing_ok=True)
 
 
-async def _turn_away(connection: Connection, writer: asyncio.StreamWriter) -> None:
-    try:
-        await connection.refuse("too-many-connections", "too many clients are connected; try again later")
-    finally:
-        writer.close()
+async def _finish(task: asyncio.Task[None], connection: Connection) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(SHUTDOWN_SECONDS):
+            await connection.wait_idle()
+    if connection.is_busy:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORD_SECONDS):
+                await connection.refuse("shutting-down", "the server is shutting down")
+    task.cancel()
+    await asyncio.wait([task])

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 BACKENDS: Final = ("assemblyai", "whisper", "local")
 """The backends that can be named in the setting of the same name, in the default order."""
 
+_MAX_SHOWN: Final = 80
+"""Characters of a wrong value that an error repeats."""
+
 
 def _setting(default: Any, validator: Callable[[Any], Any], text: str, *, secret: bool = False) -> Any:
     return field(default=default, metadata={"validator": validator, "help": text}, repr=not secret)
@@ -154,9 +157,12 @@ def validate(values: Mapping[str, Any]) -> Settings:
 
 def _explain(error: vol.Invalid, values: Mapping[str, Any]) -> str:
     name = str(error.path[0]) if error.path else "a setting"
-    if name not in {item.name.upper() for item in fields(Settings)}:
-        return f"{name} is no setting of this server"
-    value = "this value" if name in SECRETS else repr(values[name])
+    known = {item.name.upper(): item.default for item in fields(Settings)}
+    if name not in known:
+        return f"{name[:_MAX_SHOWN]!r} is no setting of this server"
+    value = "this value" if name in SECRETS else repr(values.get(name, known[name]))
+    if len(value) > _MAX_SHOWN:
+        value = f"{value[:_MAX_SHOWN]}…"
     return f"{name} {error.error_message}, not {value}"
 
 
@@ -182,7 +188,7 @@ def _from_file(path: str) -> dict[str, Any]:
         stored = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"SETTINGS_FILE: cannot read {path} ({_reason(error)})") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise SettingsError(f"SETTINGS_FILE: {path} holds no JSON") from None
     if not isinstance(stored, dict):
         raise SettingsError(f"SETTINGS_FILE: {path} must hold one JSON object of settings")

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from wyoming.asr import Transcript, TranscriptChunk, TranscriptStart, TranscriptStop
 from wyoming.error import Error
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from wyoming_server.engine import Engine
 
 _LOGGER = logging.getLogger(__name__)
+
+INTERNAL_ERROR: Final = "internal error; the server's log has the details"
+"""What a client is told where we do not know better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class Utterance:
         self._write = write
         self._audio = AudioInput(audio_format)
         self._recording = Recording(max_seconds=max_seconds, clock=asyncio.get_running_loop().time)
-        self._streamed = ""
+        self._streamed: str | None = None  # since the latest transcript-start
         self._task = asyncio.create_task(self._answer(engine))
 
     @property
@@ -72,7 +75,7 @@ class Utterance:
 
     def feed(self, pcm: bytes) -> None:
         """Take in audio in the client's format; raises ClientError."""
-        if not self.is_speaking:
+        if not self.is_speaking or self.is_answered:
             return
         self._recording.write(self._audio.convert(pcm))
         if self._recording.is_capped:
@@ -100,18 +103,16 @@ class Utterance:
                     await self._pass_on(hypothesis)
         except BackendError as error:
             await self._write_quietly(Error(str(error), error.code).event())
-        except (ConnectionError, TimeoutError):
+        except OSError:
             _LOGGER.debug("the client left before its answer")
         except Exception:
             _LOGGER.exception("an utterance could not be answered")
-            await self._write_quietly(
-                Error("internal error; the server's log has the details", "internal").event()
-            )
+            await self._write_quietly(Error(INTERNAL_ERROR, "internal").event())
 
     async def _write_quietly(self, event: Event) -> None:
         try:
             await self._write(event)
-        except (ConnectionError, TimeoutError):
+        except OSError:
             _LOGGER.debug("the client left before its error event")
 
     async def _pass_on(self, hypothesis: Hypothesis) -> None:
@@ -135,10 +136,9 @@ class Utterance:
         Chunks can only be appended. Where a hypothesis takes words back, a new transcript-start begins anew.
         """
         text = hypothesis.text
-        if not text or text == self._streamed:
-            return
-        if not self._streamed or not text.startswith(self._streamed):
+        if self._streamed is None or not text.startswith(self._streamed):
             self._streamed = ""
             await self._write(TranscriptStart(language=self._wishes.request.language).event())
-        await self._write(TranscriptChunk(text[len(self._streamed) :]).event())
-        self._streamed = text
+        if text != self._streamed:
+            await self._write(TranscriptChunk(text[len(self._streamed) :]).event())
+            self._streamed = text

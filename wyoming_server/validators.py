@@ -30,8 +30,10 @@ def secret(value: Any) -> str:
 
 def flag(value: Any) -> bool:
     """True or false, in the usual spellings."""
+    if isinstance(value, bool):
+        return value
     try:
-        return bool(vol.Boolean()(value))
+        return bool(vol.Boolean()(text(value)))
     except vol.Invalid:
         raise vol.Invalid("takes true or false") from None
 
@@ -49,7 +51,10 @@ def folder(value: Any) -> Path:
     path = str(value) if isinstance(value, Path) else text(value)
     if not path:
         raise vol.Invalid("takes the path of a folder")
-    return Path(path).expanduser()
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise vol.Invalid("takes the path of a folder, whose ~ must be known") from None
 
 
 def number(low: float, high: float, unit: str) -> Callable[[Any], float]:
@@ -58,10 +63,10 @@ def number(low: float, high: float, unit: str) -> Callable[[Any], float]:
 
     def validate(value: Any) -> float:
         try:
-            result = float(value)
-        except (TypeError, ValueError):
+            result = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError, OverflowError):
             raise vol.Invalid(message) from None
-        if not math.isfinite(result) or not low <= result <= high:
+        if not low <= result <= high:
             raise vol.Invalid(message)
         return result
 
@@ -70,7 +75,18 @@ def number(low: float, high: float, unit: str) -> Callable[[Any], float]:
 
 def whole(low: int, high: int) -> Callable[[Any], int]:
     """A whole number from `low` to `high`."""
-    return vol.All(vol.Coerce(int), vol.Range(low, high), msg=f"takes a whole number from {low} to {high}")
+    message = f"takes a whole number from {low} to {high}"
+
+    def validate(value: Any) -> int:
+        try:
+            result = int(value) if isinstance(value, str) else value
+        except ValueError:
+            raise vol.Invalid(message) from None
+        if type(result) is not int or not low <= result <= high:  # True is an int, but no number
+            raise vol.Invalid(message)
+        return result
+
+    return validate
 
 
 def one_of(*choices: str) -> Callable[[Any], str]:
@@ -102,6 +118,7 @@ def url(*schemes: str, optional: bool = False) -> Callable[[Any], str]:
         try:
             parts = urlsplit(address)
             is_valid = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+            is_valid = is_valid and address.isprintable() and " " not in address
         except ValueError:
             is_valid = False
         if not is_valid:

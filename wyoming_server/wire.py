@@ -79,9 +79,12 @@ class _Header:
         self.payload_length = _length(fields, "payload_length", MAX_PAYLOAD_BYTES)
 
 
-def _json_object(text: bytes) -> dict[str, Any]:
+def _json_object(encoded: bytes) -> dict[str, Any]:
     try:
+        text = encoded.decode()
         value = json.loads(text)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair could never be sent back
     except (ValueError, RecursionError):
         raise FramingError("an event must be JSON on a line of its own") from None
     if not isinstance(value, dict):
@@ -90,7 +93,9 @@ def _json_object(text: bytes) -> dict[str, Any]:
 
 
 def _length(fields: dict[str, Any], name: str, most: int) -> int:
-    value = fields.get(name) or 0
-    if not isinstance(value, int) or not 0 <= value <= most:
+    value = fields.get(name)
+    if value is None:
+        return 0
+    if type(value) is not int or not 0 <= value <= most:  # True is an int, but no length
         raise FramingError(f"{name} must be a whole number of bytes up to {most}")
     return value

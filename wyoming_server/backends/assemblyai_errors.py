@@ -25,6 +25,7 @@ _EXPIRED: Final[_Meaning] = (DisconnectedError, "the session expired")
 
 _DROPPED: Final = 1006
 _REFUSED: Final = 1008
+_INVALID: Final = 3006
 
 _MEANINGS: Final[dict[int, _Meaning]] = {
     1000: (DisconnectedError, "the session was ended early"),
@@ -34,7 +35,7 @@ _MEANINGS: Final[dict[int, _Meaning]] = {
     1011: _FAULT,
     1013: _FAULT,
     3005: _FAULT,
-    3006: (
+    _INVALID: (
         RejectedError,
         "a session parameter or message is not taken; check ASSEMBLYAI_MODEL and ASSEMBLYAI_MODE",
     ),
@@ -60,7 +61,12 @@ def error_for_close(code: int | None) -> BackendError:
 
 def error_for_message(message: Mapping[str, Any]) -> BackendError:
     """The error for an Error message; its code is that of the close that follows."""
-    code = message.get("error_code")
-    if code == _REFUSED and "too many" in str(message.get("error", "")).lower():
-        return RateLimitedError(f"too many sessions ({code})")  # the text alone tells it from a refused key
-    return error_for_close(code if isinstance(code, int) else None)
+    code, text = message.get("error_code"), str(message.get("error", "")).lower()
+    if not isinstance(code, int):
+        return DisconnectedError("the service ended the session with an error of its own")
+    # Two codes have a second meaning, which the text alone tells.
+    if code == _REFUSED and "too many" in text:
+        return RateLimitedError(f"too many sessions ({code})")
+    if code == _INVALID and "inactivity" in text:
+        return DisconnectedError(f"the session heard nothing of us for too long ({code})")
+    return error_for_close(code)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
-from modal_whisper.errors import ModelUnavailableError, TranscriptionError
+from modal_whisper.errors import MessageError, ModelUnavailableError, TranscriptionError
+from modal_whisper.errors import OverloadedError as BusyError
 from modal_whisper.languages import LANGUAGES
 from modal_whisper.messages import Partial, Start
 from modal_whisper.session import transcribe
 from wyoming_server.backends.base import Connected, Hypothesis
-from wyoming_server.errors import InternalError, NotReadyError
+from wyoming_server.errors import InternalError, NotReadyError, OverloadedError, RejectedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -61,5 +62,9 @@ class Local:
                         yield Hypothesis(message.text, is_final=True, language=message.language)
         except ModelUnavailableError as error:
             raise NotReadyError(str(error)) from None
+        except BusyError as error:
+            raise OverloadedError(str(error)) from None
+        except MessageError as error:
+            raise RejectedError(str(error)) from None
         except TranscriptionError as error:
             raise InternalError(str(error)) from None

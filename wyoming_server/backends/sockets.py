@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -51,14 +52,26 @@ async def open_socket(
         raise UnreachableError(f"cannot connect ({reason})") from None
 
 
+async def close_socket(web_socket: aiohttp.ClientWebSocketResponse) -> None:
+    """Close it in little more than a second, and let go of it even if the peer takes nothing any more."""
+    raw = web_socket.get_extra_info("socket")
+    try:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(2 * _CLOSE_TIMEOUT):
+                await web_socket.close()
+    finally:
+        if raw is not None:
+            with suppress(OSError):  # closed already
+                raw.shutdown(socket.SHUT_RDWR)  # what could not be sent would keep it open
+
+
 def error_for_status(status: int, retry_after: str | None) -> BackendError:
     """The error that an HTTP status other than success stands for."""
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.FORBIDDEN):
         return SignInRefusedError(f"sign-in refused (HTTP {status})")
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        seconds = None
-        with suppress(ValueError):  # the other form, a date, is not worth a parser here
-            seconds = float(retry_after) if retry_after else None
+        # The other form, a date, is not worth a parser here.
+        seconds = float(retry_after) if retry_after and retry_after.isdecimal() else None
         return RateLimitedError("too many requests (HTTP 429)", seconds)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return OverloadedError(f"the service has a fault (HTTP {status})")
@@ -79,5 +92,5 @@ class BackgroundTasks:
 
     async def wait(self) -> None:
         """Return when all of it is done."""
-        if self._tasks:
+        while self._tasks:
             await asyncio.wait(self._tasks)

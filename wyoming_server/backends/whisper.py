@@ -27,7 +27,7 @@ from modal_whisper.messages import (
 from modal_whisper.messages import Final as FinalMessage
 from modal_whisper.speech import BYTES_PER_SECOND
 from wyoming_server.backends.base import Connected, Hypothesis, relay
-from wyoming_server.backends.sockets import BackgroundTasks, open_socket
+from wyoming_server.backends.sockets import BackgroundTasks, close_socket, open_socket
 from wyoming_server.errors import (
     BackendError,
     DisconnectedError,
@@ -132,7 +132,7 @@ class Whisper:
         finally:
             sender.cancel()
             await asyncio.gather(sender, return_exceptions=True)
-            self._endings.add(_close(socket))
+            self._endings.add(close_socket(socket))
 
     async def _receive(
         self,
@@ -202,7 +202,3 @@ async def _next_message(socket: aiohttp.ClientWebSocketResponse) -> WorkerMessag
             return decoded
         if message.type is not aiohttp.WSMsgType.BINARY:
             raise DisconnectedError(f"the connection was closed ({socket.close_code})")
-
-
-async def _close(socket: aiohttp.ClientWebSocketResponse) -> None:
-    await socket.close()

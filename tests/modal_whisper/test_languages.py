@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+from faster_whisper.tokenizer import _LANGUAGE_CODES
+
+from modal_whisper.errors import MessageError
+from modal_whisper.languages import LANGUAGES, bare_code, whisper_language
+
+
+def test_the_languages_are_those_of_the_model() -> None:
+    assert frozenset(_LANGUAGE_CODES) == LANGUAGES
+
+
+@pytest.mark.parametrize(
+    ("tag", "code"),
+    [
+        ("en", "en"),
+        ("en-US", "en"),
+        ("DE", "de"),
+        ("zh_Hant_TW", "zh"),
+        (" fr-CA ", "fr"),
+        ("nb", "no"),
+        ("nb-NO", "no"),
+        ("iw", "he"),
+        ("in", "id"),
+        ("jv", "jw"),
+        ("fil-PH", "tl"),
+        ("cmn-Hans", "zh"),
+        ("yue", "yue"),
+    ],
+)
+def test_a_language_tag_is_understood(tag: str, code: str) -> None:
+    assert bare_code(tag) == code
+    assert whisper_language(tag) == code
+
+
+def test_no_language_stays_none() -> None:
+    assert whisper_language(None) is None
+
+
+@pytest.mark.parametrize("tag", ["", "xx", "english", "-US", "auto"])
+def test_an_unknown_language_is_an_error_that_says_what_to_give(tag: str) -> None:
+    with pytest.raises(MessageError) as error:
+        whisper_language(tag)
+    assert str(error.value) == (
+        f"unknown language {tag!r}: give a code such as en, de or zh, or null to detect it"
+    )
+
+
+def test_a_tag_of_any_length_makes_a_short_error() -> None:
+    with pytest.raises(MessageError) as error:
+        whisper_language("x" * 1_000_000)
+    assert len(str(error.value)) < 120

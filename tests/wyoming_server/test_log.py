@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.fake_backends import CONNECTED, ScriptedBackend, final, partial
+from tests.sounds import speech
+from tests.virtual_clock import run_virtual
+from wyoming_server import log
+from wyoming_server.audio import AudioFormat
+from wyoming_server.backends.base import Request
+from wyoming_server.engine import Engine
+from wyoming_server.errors import AllFailedError, SignInRefusedError, UnreachableError
+from wyoming_server.events import Answered, BackendConnected, BackendFailed, Unanswered
+from wyoming_server.utterance import Utterance, Wishes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from wyoming.event import Event as WyomingEvent
+
+    from wyoming_server.events import Event
+
+REFUSED = SignInRefusedError("sign-in refused (1008)")
+OUR_LOGGERS = ("stt_failover", "wyoming_server", "modal_whisper")
+
+
+@pytest.fixture
+def set_up() -> Iterator[Callable[..., None]]:
+    """log.set_up in a process that has no log yet."""
+    handlers = logging.root.handlers
+
+    def anew(log_format: str, *, debug: bool) -> None:
+        logging.root.handlers = []
+        log.set_up(log_format, debug=debug)
+
+    yield anew
+    logging.root.handlers = handlers
+
+
+@pytest.mark.parametrize(
+    ("event", "level", "line"),
+    [
+        (BackendConnected("assemblyai", 123.4), "INFO", "connected to assemblyai (123 ms)"),
+        (
+            BackendFailed("assemblyai", REFUSED, "whisper", 1.2444),
+            "WARNING",
+            "assemblyai failed: sign-in refused (1008); whisper takes over with 1.24 s of audio",
+        ),
+        (
+            BackendFailed("local", UnreachableError("no model"), None, 3.0),
+            "WARNING",
+            "local failed: no model; nobody is left to take over",
+        ),
+        (Answered("whisper", 212.3, 3.0), "INFO", "whisper answered 212 ms after the last sample"),
+        (Answered("", 0.0, 1.5), "INFO", "nobody spoke in 1.50 s of audio"),
+        (
+            Unanswered(AllFailedError({"assemblyai": REFUSED}), 2.5),
+            "ERROR",
+            "no answer for 2.50 s of audio: no backend could answer (assemblyai: sign-in refused (1008))",
+        ),
+    ],
+)
+def test_every_fact_is_one_line(
+    event: Event, level: str, line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("DEBUG"):
+        log.log_event(event)
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [(level, line)]
+
+
+def test_text_lines_have_a_time_and_a_level_and_go_to_standard_error(
+    set_up: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_up("text", debug=False)
+    log.log_event(BackendConnected("assemblyai", 123.4))
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    day, clock, rest = shown.err.split(" ", 2)
+    assert (day.count("-"), clock.count(":")) == (2, 2)
+    assert rest == "INFO connected to assemblyai (123 ms)\n"
+
+
+def test_json_lines_can_be_read_by_machines(
+    set_up: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_up("json", debug=False)
+    log.log_event(Answered("whisper", 212.3, 3.0))
+    logging.getLogger("wyoming_server.x").warning('two\nlines, "quoted", %s', "größer")
+    shown = capsys.readouterr().err
+    assert "größer" in shown
+    first, second = (json.loads(line) for line in shown.splitlines())
+    assert first.pop("time")
+    assert first == {
+        "level": "INFO",
+        "logger": "stt_failover",
+        "message": "whisper answered 212 ms after the last sample",
+    }
+    assert second["message"] == 'two\nlines, "quoted", größer'
+
+
+def test_a_traceback_stays_within_its_json_line(
+    set_up: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_up("json", debug=False)
+    try:
+        1 / 0  # noqa: B018 - it is its failure that is wanted
+    except ZeroDivisionError:
+        logging.getLogger("wyoming_server.x").exception("broken")
+    (line,) = capsys.readouterr().err.splitlines()
+    entry = json.loads(line)
+    assert entry["message"] == "broken"
+    assert entry["traceback"].startswith("Traceback (most recent call last):\n")
+    assert entry["traceback"].endswith("ZeroDivisionError: division by zero")
+
+
+@pytest.mark.parametrize("debug", [True, False])
+def test_debug_is_for_our_own_lines(
+    set_up: Callable[..., None], capsys: pytest.CaptureFixture[str], *, debug: bool
+) -> None:
+    set_up("text", debug=debug)
+    for name in (*OUR_LOGGERS, "wyoming_server.handler"):
+        logging.getLogger(name).debug("detail of %s", name)
+    for name in ("aiohttp.client", "asyncio", "faster_whisper", "httpx", "huggingface_hub.file_download"):
+        logging.getLogger(name).info("chatter")
+        logging.getLogger(name).warning("serious")
+    logging.getLogger("somebody").debug("chatter")
+    logging.getLogger("somebody").info("well")
+    lines = [line.split(" ", 2)[2] for line in capsys.readouterr().err.splitlines()]
+    details = [f"DEBUG detail of {name}" for name in (*OUR_LOGGERS, "wyoming_server.handler")]
+    assert lines == [*(details if debug else []), *["WARNING serious"] * 5, "INFO well"]
+
+
+async def utterance(*backends: ScriptedBackend) -> list[WyomingEvent]:
+    written: list[WyomingEvent] = []
+
+    async def write(event: WyomingEvent) -> None:
+        written.append(event)
+
+    engine = Engine(backends, deadline=8.0, listener=log.log_event)
+    one = Utterance(
+        engine,
+        Wishes(Request(names=("Rumpelstiltskin",)), wants_streaming=True),
+        AudioFormat(16_000, 2, 1),
+        write,
+        max_seconds=60.0,
+    )
+    one.feed(speech(600))
+    one.stop()
+    await one.wait_answered()
+    return written
+
+
+@pytest.mark.parametrize("debug", [True, False])
+def test_words_that_people_said_are_logged_for_debugging_only(
+    set_up: Callable[..., None], capsys: pytest.CaptureFixture[str], *, debug: bool
+) -> None:
+    set_up("text", debug=debug)
+    backend = ScriptedBackend("scripted", CONNECTED, partial("open sesame"), 0.25, final("open sesame now"))
+    events = run_virtual(utterance(backend))
+    assert "open sesame now" in str(events)
+    shown = capsys.readouterr().err
+    assert ("open sesame now" in shown) is debug
+    assert "Rumpelstiltskin" not in shown
+    lines = [line.split(" ", 2)[2] for line in shown.splitlines() if "DEBUG" not in line]
+    assert lines == [
+        "INFO connected to scripted (0 ms)",
+        "INFO scripted answered 250 ms after the last sample",
+    ]

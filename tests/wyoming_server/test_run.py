@@ -1,0 +1,176 @@
+"""One run of the server from its start to its end, mostly as the command line does it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from aiohttp import web
+from wyoming.event import Event
+
+from modal_whisper.runner import ModelRunner
+from modal_whisper.service import create_app
+from tests import processes
+from tests.fake_backends import ScriptedBackend, Wait
+from tests.fakes import PATIENCE, ScriptedTranscriber
+from tests.sounds import speech
+from tests.wyoming_server.serving import connected, encoded
+from wyoming_server import run as run_module
+from wyoming_server.engine import Engine
+from wyoming_server.settings import validate
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+VOICE = speech(600)
+
+
+class Quitter(ScriptedBackend):
+    """Ends the process that starts it, as its user would, and holds on to what it has open."""
+
+    def start(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    async def close(self) -> None:
+        await asyncio.Event().wait()
+
+
+@pytest.fixture
+async def worker() -> AsyncIterator[tuple[str, ScriptedTranscriber, threading.Event]]:
+    """The address of a worker, its model, and what lets the model give its words."""
+    let_go = threading.Event()
+    transcriber = ScriptedTranscriber(let_go, "open the door")
+    runner = web.AppRunner(create_app(ModelRunner(transcriber)), shutdown_timeout=1.0, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"ws://127.0.0.1:{runner.addresses[0][1]}", transcriber, let_go
+    finally:
+        let_go.set()
+        await runner.cleanup()
+
+
+# The end
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_idle_server_ends_at_once_though_the_model_is_being_loaded(number: signal.Signals) -> None:
+    with processes.server(BACKENDS="local") as server:
+        assert server.stop(number) == 0
+    assert "INFO stopping" in server.log
+    assert "loaded the Whisper model" not in server.log
+    assert "Traceback" not in server.log
+
+
+async def test_utterance_in_flight_is_answered_before_the_end(
+    worker: tuple[str, ScriptedTranscriber, threading.Event],
+) -> None:
+    url, transcriber, let_go = worker
+    settings = {"BACKENDS": "whisper", "WHISPER_SERVICE_URL": url, "WHISPER_TIMEOUT": "30", "DEADLINE": "30"}
+    async with processes.on_thread(processes.server(**settings)) as server, connected(server) as client:
+        await client.say(VOICE)
+        await transcriber.wait_asked()
+        server.send(signal.SIGTERM)
+        await asyncio.to_thread(server.wait_logged, "stopping")
+        let_go.set()
+        assert await client.text() == "open the door"
+        assert await client.rest() == []
+        assert await asyncio.to_thread(server.wait) == 0
+    assert transcriber.asked[0].pcm == VOICE
+
+
+def test_end_waits_neither_for_services_nor_for_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "_TIDYING_SECONDS", 0.05)
+    engine = Engine([Quitter("quitter", Wait.FOREVER)], deadline=8, listener=lambda _: None)
+    monkeypatch.setattr(run_module, "build_engine", lambda *_: engine)
+    look_up_ends = threading.Event()
+
+    async def main() -> int:
+        looking_up = asyncio.get_running_loop().run_in_executor(None, look_up_ends.wait, 3 * PATIENCE)
+        code = await run_module.run(validate({"URI": "tcp://127.0.0.1:0"}))
+        assert not looking_up.done()
+        looking_up.cancel()
+        return code
+
+    alarm = threading.Timer(PATIENCE, look_up_ends.set)
+    alarm.start()
+    assert asyncio.run(main()) == 0
+    assert not look_up_ends.is_set()
+    alarm.cancel()
+    look_up_ends.set()
+
+
+# The start
+
+
+def test_port_that_is_taken_is_one_line_and_wrong_use() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        uri = f"tcp://127.0.0.1:{other.getsockname()[1]}"
+        process = processes.Process([processes.SERVER], {"URI": uri, "BACKENDS": "local"})
+        assert process.wait() == 2
+    assert re.search(rf"^stt-failover: URI {uri}: cannot listen there \(.+\)\n\Z", process.log, re.MULTILINE)
+    assert "Traceback" not in process.log
+    assert process.output == ""
+
+
+# Standard input and output
+
+
+async def test_server_on_standard_input_answers_there_and_ends_with_its_client(
+    worker: tuple[str, ScriptedTranscriber, threading.Event],
+) -> None:
+    url, _, let_go = worker
+    let_go.set()
+    settings = {"URI": "stdio://", "BACKENDS": "whisper", "WHISPER_SERVICE_URL": url, "SELF_CHECK": "true"}
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        processes.SERVER, env=processes.environment(settings), stdin=pipe, stdout=pipe, stderr=pipe
+    )
+    audio = {"rate": 16_000, "width": 2, "channels": 1}
+    events = Event("audio-start", audio), Event("audio-chunk", audio, VOICE), Event("audio-stop")
+    async with asyncio.timeout(PATIENCE):
+        output, log = await process.communicate(b"".join(map(encoded, events)))
+    assert process.returncode == 0
+    assert output.count(b"\n") == 1
+    assert b'"text": "open the door"' in output
+    assert b"no self-check" in log
+    assert b"Traceback" not in log
+
+
+def test_standard_input_that_is_a_file_is_one_line_and_wrong_use(tmp_path: Path) -> None:
+    (tmp_path / "events").write_bytes(b'{"type": "describe"}\n')
+    with (tmp_path / "events").open() as file:
+        done = subprocess.run(
+            [processes.SERVER, "--uri", "stdio://"],
+            env=processes.environment({"BACKENDS": "local"}),
+            stdin=file,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert "stt-failover: URI stdio://: cannot listen there (" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# The self-check
+
+
+async def test_self_check_of_a_server_that_cannot_answer_is_a_warning(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = Engine([], deadline=8, listener=lambda _: None)
+    with caplog.at_level(logging.WARNING):
+        await run_module._check(f"tcp://127.0.0.1:{processes.free_port()}", engine)
+    assert "the self-check failed: cannot reach tcp://127.0.0.1:" in caplog.text
+    assert capsys.readouterr().out == ""

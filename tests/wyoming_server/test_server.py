@@ -1,0 +1,278 @@
+"""The listening server: where it listens, how many it serves, and how it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import socket
+from contextlib import AsyncExitStack, contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+from wyoming.audio import AudioStart
+
+from tests.fake_backends import CONNECTED, ScriptedBackend, Wait, final
+from tests.fakes import PATIENCE
+from tests.sounds import speech
+from tests.wyoming_server.serving import HeldBackend, connected, serving
+from wyoming_server import handler
+from wyoming_server import server as server_module
+from wyoming_server.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from wyoming.event import Event
+
+    from tests.wyoming_server.serving import Client
+    from wyoming_server.server import WyomingServer
+
+VOICE = speech(600)
+START = AudioStart(16_000, 2, 1).event()
+
+
+def listener(text: str = "open the door") -> ScriptedBackend:
+    return ScriptedBackend("listener", CONNECTED, Wait.AUDIO, final(text))
+
+
+async def clients(stack: AsyncExitStack, server: WyomingServer, count: int) -> list[Client]:
+    return [await stack.enter_async_context(connected(server)) for _ in range(count)]
+
+
+@contextmanager
+def many_sockets_allowed() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def entries(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+# Where it listens
+
+
+@pytest.mark.parametrize(
+    ("uri", "known_as"),
+    [
+        ("tcp://127.0.0.1:0", "tcp://127.0.0.1:"),
+        ("tcp://0.0.0.0:0", "tcp://127.0.0.1:"),
+        ("tcp://[::1]:0", "tcp://[::1]:"),
+        ("tcp://[::]:0", "tcp://[::1]:"),
+    ],
+)
+async def test_tcp_server_is_found_where_it_says(uri: str, known_as: str) -> None:
+    if "[" in uri and not has_ipv6():
+        pytest.skip("this machine has no IPv6, as in many containers")
+    async with serving(listener(), uri=uri) as server, connected(server) as client:
+        assert server.uri.startswith(known_as)
+        await client.say(VOICE)
+        assert await client.text() == "open the door"
+
+
+async def test_unix_server_is_found_where_it_says_and_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a b#1.sock"
+    async with serving(listener(), uri=f"unix://{path}") as server:
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(b'{"type": "ping"}\n')
+        assert b"pong" in await reader.readline()
+        writer.close()
+        assert server.uri == f"unix://{path}"
+    assert entries(tmp_path) == []
+
+
+async def test_unix_server_speaks_with_the_packages_own_client(tmp_path: Path) -> None:
+    async with serving(listener(), uri=f"unix://{tmp_path}/socket") as server, connected(server) as client:
+        await client.say(VOICE)
+        assert await client.text() == "open the door"
+
+
+async def test_socket_file_that_a_crash_left_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as crashed:
+        crashed.bind(str(path))
+    async with serving(listener(), uri=f"unix://{path}") as server, connected(server) as client:
+        assert await client.settle() == []
+
+
+@pytest.mark.parametrize(
+    "uri", ["tcp://127.0.0.1:{taken}", "tcp://a..b:1", "unix://{folder}", "unix://{folder}/none/socket"]
+)
+async def test_place_where_it_cannot_listen_is_one_clear_line(uri: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        uri = uri.format(taken=other.getsockname()[1], folder=tmp_path)
+        with pytest.raises(SettingsError, match=r"^URI .*: cannot listen there \(.+\)$") as caught:
+            async with serving(listener(), uri=uri):
+                pass
+    assert uri in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# How many it serves
+
+
+async def test_thousand_clients_at_once_do_not_cost_a_speaker_the_answer() -> None:
+    held = HeldBackend()
+    with many_sockets_allowed():
+        async with serving(held) as server, connected(server) as speaker, AsyncExitStack() as stack:
+            await speaker.send(START)
+            await speaker.settle()
+            crowd = await clients(stack, server, 1000)
+            await speaker.speak(VOICE)
+            assert await speaker.settle() == []
+            assert len(server._connections) <= 256
+            held.let_go.set()
+            await speaker.finish(VOICE)
+            assert await speaker.text() == "open the door"
+            newest = crowd[-1]
+            await newest.say(VOICE)
+            assert await newest.text() == "open the door"
+
+
+async def test_client_that_was_silent_longest_makes_room_for_a_new_one() -> None:
+    async with serving(listener(), max_connections=3) as server, AsyncExitStack() as stack:
+        first, second, third = await clients(stack, server, 3)
+        for client in (first, second, third, first):
+            await client.settle()
+        (fourth,) = await clients(stack, server, 1)
+        await fourth.settle()
+        assert await second.rest() == []
+        for client in (first, third, fourth):
+            assert await client.settle() == []
+
+
+async def test_clients_that_come_all_at_once_are_kept_within_bounds_and_none_is_left_hanging() -> None:
+    async with serving(listener(), max_connections=2) as server, AsyncExitStack() as stack:
+        address = urlsplit(server.uri)
+        # Without leaving the event loop in between, so that the server finds all of them waiting.
+        crowd = [socket.create_connection((address.hostname, address.port)) for _ in range(40)]
+        served = []
+        for item in crowd:
+            stack.enter_context(item)
+            item.sendall(b'{"type": "ping"}\n')
+            reader, writer = await asyncio.open_connection(sock=item)
+            stack.callback(writer.close)
+            async with asyncio.timeout(PATIENCE):
+                served.append(b"pong" in await _line(reader))
+        assert served == [False] * 38 + [True] * 2
+
+
+async def _line(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.readline()
+    except ConnectionError:
+        return b""
+
+
+async def test_new_client_is_told_when_all_others_await_an_answer() -> None:
+    held = HeldBackend()
+    async with serving(held, max_connections=2) as server, AsyncExitStack() as stack:
+        busy = await clients(stack, server, 2)
+        for client in busy:
+            await client.say(VOICE)
+            await client.settle()
+        (late,) = await clients(stack, server, 1)
+        await late.send_bytes(b'{"type": "sing"}\n' * 200_000)  # it may go on sending
+        late.half_close()
+        assert await late.error() == "too-many-connections"
+        assert await late.rest() == []
+        held.let_go.set()
+        for client in busy:
+            assert await client.text() == "open the door"
+        (later,) = await clients(stack, server, 1)
+        assert await later.settle() == []
+
+
+# How it stops
+
+
+async def test_stop_closes_idle_clients_and_takes_no_more() -> None:
+    async with serving(listener()) as server, connected(server) as client:
+        await client.settle()
+        address = urlsplit(server.uri)
+        await server.stop()
+        assert await client.rest() == []
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(address.hostname, address.port)
+
+
+async def test_stop_lets_utterances_be_answered_and_begins_no_more() -> None:
+    held = HeldBackend()
+    async with serving(held) as server, AsyncExitStack() as stack:
+        waiting, speaking, idle = await clients(stack, server, 3)
+        await waiting.say(VOICE)
+        await speaking.send(START)
+        for client in (waiting, speaking, idle):
+            await client.settle()
+        stopping = asyncio.create_task(server.stop())
+        assert await idle.rest() == []
+        held.let_go.set()
+        assert await waiting.rest() == ["transcript"]
+        assert not stopping.done()
+        await speaking.finish(VOICE)
+        assert await speaking.rest() == ["transcript"]
+        await stopping
+    assert len(held.asked) == 2
+
+
+async def test_stop_tells_those_whose_answer_is_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "SHUTDOWN_SECONDS", 0.05)
+    held = HeldBackend()
+    async with serving(held) as server, connected(server) as waiting, connected(server) as speaking:
+        await waiting.say(VOICE)
+        await speaking.send(START)
+        for client in (waiting, speaking):
+            await client.settle()
+        await server.stop()
+        for client in (waiting, speaking):
+            assert await client.error() == "shutting-down"
+            assert await client.rest() == []
+        assert all(asked.is_over for asked in held.asked)
+
+
+async def test_answer_that_comes_after_the_last_word_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "SHUTDOWN_SECONDS", 0.05)
+    held, written = HeldBackend(), []
+
+    async def write(event: Event, _: asyncio.StreamWriter) -> None:
+        written.append(event.type)
+        held.let_go.set()
+        await asyncio.sleep(0.05)
+
+    async with serving(held) as server, connected(server) as client:
+        await client.say(VOICE)
+        await client.settle()
+        monkeypatch.setattr(handler, "async_write_event", write)
+        await server.stop()
+    assert written == ["error"]
+
+
+async def test_stop_does_not_wait_for_clients_that_read_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(server_module, "SHUTDOWN_SECONDS", 0.05)
+    monkeypatch.setattr(server_module, "_LAST_WORD_SECONDS", 0.05)
+    monkeypatch.setattr(handler, "_WRITE_TIMEOUT", 3 * PATIENCE)
+    async with serving(HeldBackend()) as server, connected(server) as client:
+        await client.say(VOICE)
+        await client.settle()
+        (connection,) = server._connections.values()
+        connection._writer.write(bytes(20_000_000))
+        async with asyncio.timeout(PATIENCE):
+            await server.stop()
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
