@@ -1,6 +1,6 @@
 """A year of a household, in which the primary service is out for 5 % of the time, on the virtual clock.
 
-Prints the share of the utterances that are answered, and that are answered within 3 s of the last sample, with all
+Prints the share of the utterances that are answered, and that are within 3 s of the last sample, with all
 backends and without each of them.
 """
 

@@ -1,4 +1,4 @@
-"""Backends without sockets for the virtual clock: as quick and as reliable as a year of weather makes them."""
+"""Backends without sockets for the virtual clock, as quick and as reliable as the weather lets them be."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Outage:
 
 
 def outages(random: Random, *, share: float, seconds: float) -> list[Outage]:
-    """Outages that take `share` of a time, in runs of two minutes to eight hours, short ones being commoner."""
+    """Outages that take `share` of a time, in runs of two minutes to eight hours, mostly short ones."""
     found: list[Outage] = []
     now = 0.0
     while True:

@@ -47,6 +47,7 @@ def create_app(runner: ModelRunner, *, api_key: str = "", limits: Limits | None 
     service = _Service(runner, api_key, limits or Limits())
     app = web.Application()
     app.router.add_get("/health", service.health)
+    app.router.add_get("/warm", service.warm)
     app.router.add_get("/ws/stt", service.stt)
     app.on_startup.append(service.start)
     app.on_shutdown.append(service.close)
@@ -73,6 +74,20 @@ class _Service:
 
     async def health(self, _: web.Request) -> web.Response:
         """200 while the model is loaded or loading, else 503 with the reason."""
+        return self._state()
+
+    async def warm(self, request: web.Request) -> web.Response:
+        """Load the model, where it is not; answers as /health does, once that is done."""
+        if not self._admits(request):
+            return _unauthorized()
+        with suppress(ModelUnavailableError):  # which the state tells
+            await self._runner.wait_ready()
+        return self._state()
+
+    def _admits(self, request: web.Request) -> bool:
+        return not self._api_key or _holds(request, self._api_key)
+
+    def _state(self) -> web.Response:
         error = self._runner.error
         state = "ready" if self._runner.ready else "failed" if error else "loading"
         body = {"status": state, "model": self._runner.model, "version": __version__}
@@ -82,12 +97,8 @@ class _Service:
 
     async def stt(self, request: web.Request) -> web.StreamResponse:
         """One client: any number of utterances, one after another."""
-        if self._api_key and not _holds(request, self._api_key):
-            return _refusal(
-                HTTPStatus.UNAUTHORIZED,
-                "the key is missing or wrong: send it as a bearer token",
-                {"WWW-Authenticate": "Bearer"},
-            )
+        if not self._admits(request):
+            return _unauthorized()
         if len(self._sockets) >= self._limits.max_connections:
             return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many clients are connected; try again later")
         socket = web.WebSocketResponse(
@@ -109,6 +120,14 @@ class _Service:
             if transport.get_write_buffer_size():  # what nobody reads would keep it open
                 transport.abort()
         return socket
+
+
+def _unauthorized() -> web.Response:
+    return _refusal(
+        HTTPStatus.UNAUTHORIZED,
+        "the key is missing or wrong: send it as a bearer token",
+        {"WWW-Authenticate": "Bearer"},
+    )
 
 
 def _holds(request: web.Request, key: str) -> bool:

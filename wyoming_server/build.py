@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import random
+from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from modal_whisper.runner import ModelRunner
 from modal_whisper.transcriber import WhisperTranscriber
 from wyoming_server.backends.assemblyai import AssemblyAI, AssemblyAIOptions
+from wyoming_server.backends.assemblyai_sync import AssemblyAISync, AssemblyAISyncOptions
 from wyoming_server.backends.local import Local
 from wyoming_server.backends.whisper import Whisper, WhisperOptions
+from wyoming_server.costs import Costs
 from wyoming_server.engine import Engine
 from wyoming_server.errors import SettingsError
 from wyoming_server.handler import Limits
+from wyoming_server.hedging import HedgeBudget, Patience, Strategy
+from wyoming_server.race import Rules
 from wyoming_server.server import WyomingServer
 
 if TYPE_CHECKING:
@@ -36,24 +44,58 @@ def build_server(settings: Settings, engine: Engine) -> WyomingServer:
 
 
 def build_engine(settings: Settings, session: aiohttp.ClientSession, listener: Listener) -> Engine:
-    """The engine with every backend that has its settings; raises SettingsError where none has."""
-    backends: list[Backend] = []
-    for name in settings.backends:
-        missing = _what_is_missing(name, settings)
-        if missing:
-            _LOGGER.info("%s is left out: %s", name, missing)
-        else:
-            backends.append(_build_backend(name, settings, session))
+    """The engine with every backend that has its settings; raises SettingsError where none has.
+
+    To be called in the event loop that it will run in.
+    """
+    costs = Costs(
+        {
+            "assemblyai": settings.assemblyai_price,
+            "assemblyai_sync": settings.assemblyai_sync_price,
+            "whisper": settings.whisper_price,
+        },
+        budget=settings.daily_budget or None,
+        today=lambda: datetime.now().astimezone().date(),
+        listener=listener,
+    )
+    missing = {name: reason for name in settings.backends if (reason := _what_is_missing(name, settings))}
+    for reason in dict.fromkeys(missing.values()):
+        names = [name for name in missing if missing[name] == reason]
+        _LOGGER.info("%s %s left out: %s", ", ".join(names), "are" if len(names) > 1 else "is", reason)
+    backends = [
+        _build_backend(name, settings, session, costs) for name in settings.backends if name not in missing
+    ]
     if not backends:
         raise SettingsError(
             "no backend is left; set ASSEMBLYAI_API_KEY, WHISPER_SERVICE_URL or LOCAL_ENABLED=true"
         )
-    return Engine(backends, deadline=settings.deadline, listener=listener)
+    return Engine(
+        backends,
+        _rules(settings),
+        costs=costs,
+        listener=listener,
+        clock=asyncio.get_running_loop().time,
+        chance=random.random,
+    )
+
+
+def _rules(settings: Settings) -> Rules:
+    return Rules(
+        strategy=Strategy(settings.strategy),
+        deadline=settings.deadline,
+        patience=Patience(
+            connect=settings.connect_patience,
+            progress=settings.progress_patience,
+            least=settings.hedge_min,
+            most=settings.hedge_max,
+        ),
+        budget=HedgeBudget(settings.hedge_budget),
+    )
 
 
 def _what_is_missing(name: str, settings: Settings) -> str | None:
     match name:
-        case "assemblyai" if not settings.assemblyai_api_key:
+        case "assemblyai" | "assemblyai_sync" if not settings.assemblyai_api_key:
             return "ASSEMBLYAI_API_KEY is not set"
         case "whisper" if not settings.whisper_enabled:
             return "WHISPER_ENABLED is false"
@@ -65,7 +107,7 @@ def _what_is_missing(name: str, settings: Settings) -> str | None:
             return None
 
 
-def _build_backend(name: str, settings: Settings, session: aiohttp.ClientSession) -> Backend:
+def _build_backend(name: str, settings: Settings, session: aiohttp.ClientSession, costs: Costs) -> Backend:
     match name:
         case "assemblyai":
             return AssemblyAI(
@@ -79,6 +121,20 @@ def _build_backend(name: str, settings: Settings, session: aiohttp.ClientSession
                     timeout=settings.assemblyai_timeout,
                 ),
                 session,
+                partial(costs.add, name),
+            )
+        case "assemblyai_sync":
+            return AssemblyAISync(
+                AssemblyAISyncOptions(
+                    api_key=settings.assemblyai_api_key,
+                    url=settings.assemblyai_sync_url,
+                    model=settings.assemblyai_sync_model,
+                    languages=settings.assemblyai_languages,
+                    connect_timeout=settings.assemblyai_connect_timeout,
+                    timeout=settings.assemblyai_sync_timeout,
+                ),
+                session,
+                partial(costs.add, name),
             )
         case "whisper":
             return Whisper(
@@ -92,6 +148,7 @@ def _build_backend(name: str, settings: Settings, session: aiohttp.ClientSession
                     timeout=settings.whisper_timeout,
                 ),
                 session,
+                partial(costs.add, name),
             )
         case _:
             transcriber = WhisperTranscriber(

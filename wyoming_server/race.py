@@ -136,11 +136,10 @@ class Race:
         attempt, progress = report.attempt, report.progress
         if isinstance(progress, BackendError):
             return self._fail(attempt, progress)
-        if attempt.connected_at is None:
-            waited = self._loop.time() - attempt.started_at
-            self._listener(BackendConnected(attempt.name, waited * 1000))
         attempt.note(progress)
         if isinstance(progress, Connected):
+            waited = self._loop.time() - attempt.started_at
+            self._listener(BackendConnected(attempt.name, waited * 1000))
             return None
         if progress.is_final:
             return self._judge_final(progress, attempt)
@@ -157,8 +156,8 @@ class Race:
         return self._conclude(final, attempt)
 
     def _conclude(self, final: Hypothesis | str, winner: Attempt | None) -> Hypothesis:
-        now, ended_at = self._loop.time(), self._recording.ended_at
-        after_stop = 0.0 if ended_at is None else now - ended_at
+        now, stopped_at = self._loop.time(), self._stopped_at()
+        after_stop = 0.0 if stopped_at is None else now - stopped_at
         name = winner.name if winner else ""
         self._answered_at, self._answered_by = now, name
         self._listener(Answered(name, after_stop * 1000, self._recording.seconds))
@@ -242,8 +241,8 @@ class Race:
         self._start_next(reason)
 
     def _deadline_at(self) -> float | None:
-        ended_at = self._recording.ended_at
-        return None if ended_at is None else ended_at + self._rules.deadline
+        stopped_at = self._stopped_at()
+        return None if stopped_at is None else stopped_at + self._rules.deadline
 
     def _hint_at(self) -> float | None:
         first = self.attempts[0]
@@ -258,10 +257,10 @@ class Race:
         """
         if self._rules.strategy is Strategy.FAILOVER or not self._next_is_fit():
             return None
-        newest, patience, ended_at = self.attempts[-1], self._rules.patience, self._recording.ended_at
-        if ended_at is not None:
+        newest, patience, stopped_at = self.attempts[-1], self._rules.patience, self._stopped_at()
+        if stopped_at is not None:
             wait = patience.after_stop(newest.member.health.p95) if self._may_hedge else patience.most
-            at = min(max(ended_at, newest.started_at) + wait, ended_at + patience.most)
+            at = min(max(stopped_at, newest.started_at) + wait, stopped_at + patience.most)
             return at, Reason.HEDGE
         spoken_since = self._spoken_since()
         if newest.connected_at is None:
@@ -272,6 +271,11 @@ class Race:
         now = self._loop.time()
         missing = patience.progress - (now - self._recording.speech.silence_ms / 1000 - shown_at)
         return (now, Reason.NO_PROGRESS) if missing <= 0 else (now + max(missing, _LOOK_AGAIN), None)
+
+    def _stopped_at(self) -> float | None:
+        """When the person had stopped; for a recording of the past, when it came."""
+        ended_at = self._recording.ended_at
+        return None if ended_at is None else max(ended_at, self._began_at)
 
     def _spoken_since(self) -> float:
         """When the person began to speak; now, where nobody has spoken yet."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Protocol
 
 from modal_whisper.speech import BYTES_PER_SECOND, SpeechDetector
@@ -33,7 +34,7 @@ class Audio(Protocol):
     async def wait_ended(self) -> None:
         """Return when the person has stopped."""
 
-    def frames(self, ms: int = 50, most_ms: int | None = None) -> AsyncIterator[bytes]:
+    def frames(self, ms: int = 50, most_ms: int | None = None) -> AsyncGenerator[bytes, None]:
         """Yield the recording from its first sample, see Recording.frames."""
 
 
@@ -148,8 +149,9 @@ class Reader:
         """See Audio."""
         await self._recording.wait_ended()
 
-    async def frames(self, ms: int = 50, most_ms: int | None = None) -> AsyncIterator[bytes]:
+    async def frames(self, ms: int = 50, most_ms: int | None = None) -> AsyncGenerator[bytes, None]:
         """See Audio."""
-        async for frame in self._recording.frames(ms, most_ms):
-            self.bytes_read += len(frame)
-            yield frame
+        async with aclosing(self._recording.frames(ms, most_ms)) as frames:
+            async for frame in frames:
+                self.bytes_read += len(frame)
+                yield frame

@@ -50,10 +50,12 @@ async def run(settings: Settings) -> int:
             "listening on %s; backends: %s", settings.uri, ", ".join(item.name for item in engine.backends)
         )
         tasks = [asyncio.create_task(stopping.wait()), asyncio.create_task(server.wait_closed())]
-        check = asyncio.create_task(_check(server.uri, engine)) if settings.self_check else None
+        others = [asyncio.create_task(_check(server.uri, engine))] if settings.self_check else []
+        if settings.keep_warm:
+            others.append(asyncio.create_task(_keep_warm(engine, settings.keep_warm)))
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         _LOGGER.info("stopping")
-        for task in (*tasks, *([check] if check else [])):
+        for task in (*tasks, *others):
             task.cancel()
         if withdraw:
             await _tidy_up(withdraw())
@@ -62,6 +64,12 @@ async def run(settings: Settings) -> int:
     # The loop waits for its threads before it ends, and one that looks up a name can take minutes.
     loop.set_default_executor(ThreadPoolExecutor(1))
     return 0
+
+
+async def _keep_warm(engine: Engine, seconds: float) -> None:
+    while True:
+        engine.warm()
+        await asyncio.sleep(seconds)
 
 
 async def _tidy_up(work: Awaitable[None]) -> None:

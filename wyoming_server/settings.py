@@ -19,7 +19,7 @@ from wyoming_server.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-BACKENDS: Final = ("assemblyai", "whisper", "local")
+BACKENDS: Final = ("assemblyai", "assemblyai_sync", "whisper", "local")
 """The backends that can be named in the setting of the same name, in the default order."""
 
 _MAX_SHOWN: Final = 80
@@ -53,6 +53,46 @@ class Settings:
         take.number(0.5, 60, "seconds"),
         "seconds after the last sample by which every utterance is answered",
     )
+    strategy: str = _setting(
+        "hedge",
+        take.one_of("failover", "hedge", "race"),
+        "failover: ask the next backend when one fails; hedge: also when it is late; race: ask all at once",
+    )
+    connect_patience: float = _setting(
+        1.0,
+        take.number(0.1, 30, "seconds"),
+        "seconds of speech without a connection after which the next backend is asked too",
+    )
+    progress_patience: float = _setting(
+        3.0,
+        take.number(0.5, 30, "seconds"),
+        "seconds of speech without a partial after which the next backend is asked too",
+    )
+    hedge_min: float = _setting(
+        0.3,
+        take.number(0, 30, "seconds"),
+        "seconds after the last sample before which no backend counts as late",
+    )
+    hedge_max: float = _setting(
+        1.5,
+        take.number(0, 30, "seconds"),
+        "seconds after the last sample by which every backend that is left has been asked",
+    )
+    hedge_budget: float = _setting(
+        0.05,
+        take.number(0, 1, "a share"),
+        "share of the utterances in which a backend that is well may be hedged before HEDGE_MAX",
+    )
+    keep_warm: float = _setting(
+        0.0,
+        take.number(0, 3600, "seconds"),
+        "seconds between wake-up calls to the worker, which cost its time; 0: only when it may be needed",
+    )
+    daily_budget: float = _setting(
+        0.0,
+        take.number(0, 1000, "US dollars"),
+        "US dollars a day after which a backend is asked last; 0: no limit",
+    )
     max_utterance: float = _setting(
         60.0, take.number(1, 600, "seconds"), "seconds after which an utterance is closed and answered"
     )
@@ -85,6 +125,23 @@ class Settings:
     assemblyai_timeout: float = _setting(
         1.5, take.number(0.1, 30, "seconds"), "seconds after the last sample for AssemblyAI's final"
     )
+    assemblyai_price: float = _setting(
+        0.45, take.number(0, 100, "US dollars"), "US dollars an hour of an open streaming session"
+    )
+    assemblyai_sync_url: str = _setting(
+        "https://sync.assemblyai.com",
+        take.url("https", "http"),
+        "AssemblyAI's host for whole utterances; https://sync.eu.assemblyai.com keeps the data in the EU",
+    )
+    assemblyai_sync_model: str = _setting(
+        "universal-3-5-pro", take.text, "AssemblyAI's model for whole utterances"
+    )
+    assemblyai_sync_timeout: float = _setting(
+        2.0, take.number(0.1, 30, "seconds"), "seconds after the last sample for its answer"
+    )
+    assemblyai_sync_price: float = _setting(
+        0.45, take.number(0, 100, "US dollars"), "US dollars an hour of audio"
+    )
 
     whisper_enabled: bool = _setting(
         default=True, validator=take.flag, text="whether the Whisper worker may be asked"
@@ -105,6 +162,9 @@ class Settings:
     )
     whisper_timeout: float = _setting(
         3.0, take.number(0.1, 60, "seconds"), "seconds after the last sample for the worker's final"
+    )
+    whisper_price: float = _setting(
+        0.0, take.number(0, 100, "US dollars"), "US dollars an hour of the worker at work"
     )
 
     local_enabled: bool = _setting(

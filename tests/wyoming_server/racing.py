@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from tests.engines import new_costs, new_engine
 from tests.sounds import silence, speech
 from wyoming_server.backends.base import Request
-from wyoming_server.costs import Costs
-from wyoming_server.engine import Engine
 from wyoming_server.errors import BackendError
 from wyoming_server.events import AttemptStarted, Traced
-from wyoming_server.hedging import HedgeBudget, Patience, Strategy
-from wyoming_server.race import Rules
+from wyoming_server.hedging import Strategy
 from wyoming_server.recording import Recording
 
 if TYPE_CHECKING:
@@ -23,9 +20,9 @@ if TYPE_CHECKING:
 
     from wyoming_server.backends.base import Backend, Hypothesis
     from wyoming_server.events import Event
+    from wyoming_server.hedging import HedgeBudget
     from wyoming_server.trace import Reason, Trace
 
-DEADLINE = 8.0
 PIECE_MS = 60
 ANYTHING = Request()
 
@@ -71,24 +68,10 @@ class House:
         prices: Mapping[str, float] | None = None,
         daily: float | None = None,
     ) -> None:
-        loop = asyncio.get_running_loop()
         self.events: list[Event] = []
-        self.costs = Costs(
-            prices or {},
-            budget=daily,
-            today=lambda: datetime.fromtimestamp(loop.time(), UTC).date(),
-            listener=self.events.append,
-        )
-        rules = Rules(
-            strategy=strategy, deadline=DEADLINE, patience=Patience(), budget=budget or HedgeBudget(0.05)
-        )
-        self.engine = Engine(
-            backends,
-            rules,
-            costs=self.costs,
-            listener=self.events.append,
-            clock=loop.time,
-            chance=lambda: 0.5,
+        self.costs = new_costs(prices or {}, budget=daily, listener=self.events.append)
+        self.engine = new_engine(
+            backends, listener=self.events.append, strategy=strategy, budget=budget, costs=self.costs
         )
 
     async def hear(

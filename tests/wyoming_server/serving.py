@@ -15,9 +15,9 @@ from wyoming.client import AsyncClient
 from wyoming.error import Error
 from wyoming.ping import Ping
 
+from tests.engines import ignore, new_engine
 from tests.fake_backends import Asked, ScriptedBackend, final
 from tests.fakes import PATIENCE
-from wyoming_server.engine import Engine
 from wyoming_server.handler import Limits
 from wyoming_server.server import WyomingServer
 
@@ -163,7 +163,7 @@ async def serving(
     max_connections: int = 256,
 ) -> AsyncIterator[WyomingServer]:
     """A server that listens, stopped without mercy in the end."""
-    engine = Engine(backends, deadline=deadline, listener=lambda _: None)
+    engine = new_engine(backends, deadline=deadline, listener=ignore)
     limits = Limits(max_utterance=max_utterance, idle_timeout=idle_timeout, max_connections=max_connections)
     server = WyomingServer(uri, engine, limits, key_terms)
     await server.start()

@@ -9,10 +9,12 @@ import pytest
 
 from modal_whisper.languages import LANGUAGES
 from wyoming_server.backends.assemblyai import AssemblyAI
+from wyoming_server.backends.assemblyai_sync import AssemblyAISync
 from wyoming_server.backends.local import Local
 from wyoming_server.backends.whisper import Whisper
 from wyoming_server.build import build_engine, build_server
 from wyoming_server.errors import SettingsError
+from wyoming_server.hedging import Patience, Strategy
 from wyoming_server.settings import load
 
 if TYPE_CHECKING:
@@ -43,8 +45,8 @@ async def test_with_all_settings_all_backends_are_there_in_the_default_order(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     engine = build(session, **ALL)
-    assert [type(backend) for backend in engine.backends] == [AssemblyAI, Whisper, Local]
-    assert names(engine) == ["assemblyai", "whisper", "local"]
+    assert [type(backend) for backend in engine.backends] == [AssemblyAI, AssemblyAISync, Whisper, Local]
+    assert names(engine) == ["assemblyai", "assemblyai_sync", "whisper", "local"]
     assert caplog.messages == []
     await engine.close()
 
@@ -61,21 +63,21 @@ async def test_the_order_is_the_users(session: aiohttp.ClientSession) -> None:
         (
             {"WHISPER_SERVICE_URL": "ws://w"},
             ["whisper", "local"],
-            "assemblyai is left out: ASSEMBLYAI_API_KEY is not set",
+            "assemblyai, assemblyai_sync are left out: ASSEMBLYAI_API_KEY is not set",
         ),
         (
             {"ASSEMBLYAI_API_KEY": "a-key"},
-            ["assemblyai", "local"],
+            ["assemblyai", "assemblyai_sync", "local"],
             "whisper is left out: WHISPER_SERVICE_URL is not set",
         ),
         (
             ALL | {"WHISPER_ENABLED": "false"},
-            ["assemblyai", "local"],
+            ["assemblyai", "assemblyai_sync", "local"],
             "whisper is left out: WHISPER_ENABLED is false",
         ),
         (
             ALL | {"LOCAL_ENABLED": "no"},
-            ["assemblyai", "whisper"],
+            ["assemblyai", "assemblyai_sync", "whisper"],
             "local is left out: LOCAL_ENABLED is false",
         ),
     ],
@@ -135,6 +137,38 @@ async def test_the_settings_of_assemblyai_reach_it(session: aiohttp.ClientSessio
     assert engine.languages == {"en"}
 
 
+async def test_the_settings_of_the_sync_endpoint_reach_it(session: aiohttp.ClientSession) -> None:
+    engine = build(
+        session,
+        BACKENDS="assemblyai_sync",
+        ASSEMBLYAI_API_KEY="a-key",
+        ASSEMBLYAI_LANGUAGES="de",
+        ASSEMBLYAI_CONNECT_TIMEOUT="2.5",
+        ASSEMBLYAI_SYNC_URL="https://sync.eu.assemblyai.com",
+        ASSEMBLYAI_SYNC_MODEL="universal-3-6-pro",
+        ASSEMBLYAI_SYNC_TIMEOUT="1.75",
+    )
+    assert options_of(engine.backends[0]) == {
+        "api_key": "a-key",
+        "url": "https://sync.eu.assemblyai.com",
+        "model": "universal-3-6-pro",
+        "languages": ("de",),
+        "connect_timeout": 2.5,
+        "timeout": 1.75,
+    }
+
+
+@pytest.mark.parametrize(("budget", "is_over"), [("0", False), ("1", False), ("0.1", True)])
+async def test_prices_and_the_daily_budget_count(
+    session: aiohttp.ClientSession, budget: str, *, is_over: bool
+) -> None:
+    engine = build(session, **ALL, DAILY_BUDGET=budget, ASSEMBLYAI_PRICE="0.5")
+    engine.backends[0]._spend(1800)  # type: ignore[attr-defined]  # an AssemblyAI backend has it
+    assert engine._costs.dollars("assemblyai") == 0.25
+    assert engine._costs.is_over_budget("assemblyai") == is_over
+    await engine.close()
+
+
 async def test_the_settings_of_the_worker_reach_it(session: aiohttp.ClientSession) -> None:
     engine = build(
         session,
@@ -185,6 +219,11 @@ async def test_the_limits_and_key_terms_reach_the_server(session: aiohttp.Client
             "URI": "tcp://127.0.0.1:1234",
             "BACKENDS": "local",
             "DEADLINE": "5",
+            "STRATEGY": "race",
+            "CONNECT_PATIENCE": "2",
+            "PROGRESS_PATIENCE": "4",
+            "HEDGE_MIN": "0.5",
+            "HEDGE_MAX": "1",
             "MAX_UTTERANCE": "30",
             "IDLE_TIMEOUT": "20",
             "MAX_CONNECTIONS": "7",
@@ -194,7 +233,8 @@ async def test_the_limits_and_key_terms_reach_the_server(session: aiohttp.Client
     )
     engine = build_engine(settings, session, lambda _: None)
     server = build_server(settings, engine)
-    assert engine._deadline == 5.0
+    assert (engine._rules.deadline, engine._rules.strategy) == (5.0, Strategy.RACE)
+    assert engine._rules.patience == Patience(connect=2, progress=4, least=0.5, most=1)
     assert server.uri == "tcp://127.0.0.1:1234"
     limits = server._limits
     assert (limits.max_utterance, limits.idle_timeout, limits.max_connections) == (30.0, 20.0, 7)

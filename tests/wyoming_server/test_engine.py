@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modal_whisper.languages import LANGUAGES
+from tests.engines import ignore, new_engine
 from tests.fake_backends import CONNECTED, ScriptedBackend, Wait, final, partial
 from tests.sounds import silence, speech
 from tests.virtual_clock import virtual_clock
 from wyoming_server.backends.base import Hypothesis, Request
-from wyoming_server.engine import Engine
 from wyoming_server.errors import (
     AllFailedError,
     BackendError,
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable
 
     from wyoming_server.backends.base import Backend, Progress
-    from wyoming_server.events import Event
+    from wyoming_server.engine import Engine
+    from wyoming_server.events import Event, Listener
 
 DEADLINE = 8.0
 ANYTHING = Request()
@@ -79,7 +80,7 @@ async def ask(
     """Let a person speak for `stop` seconds, or as `stop` does it, and collect what the engine says."""
     result = Result()
     recording = recording or new_recording()
-    engine = Engine(backends, deadline=DEADLINE, listener=result.events.append)
+    engine = new_engine(backends, deadline=DEADLINE, listener=_only_answers(result.events))
     speaking = asyncio.ensure_future(stop_after(recording, stop) if isinstance(stop, int | float) else stop)
     try:
         async with aclosing(engine.transcribe(recording, request)) as hypotheses:
@@ -90,7 +91,18 @@ async def ask(
         result.error = error
         result.at = now()
     await speaking
+    await engine.close()
     return result
+
+
+def _only_answers(events: list[Event]) -> Listener:
+    """Notes what matters to the answer; the rest of the news has tests of its own."""
+
+    def note(event: Event) -> None:
+        if isinstance(event, BackendConnected | BackendFailed | Answered | Unanswered):
+            events.append(event)
+
+    return note
 
 
 def heard(backend: ScriptedBackend) -> bytes:
@@ -380,9 +392,7 @@ async def test_what_a_backend_says_after_its_final_is_not_passed_on() -> None:
 
 @virtual_clock
 async def test_a_backend_made_of_backends_keeps_the_name_of_who_heard_the_words() -> None:
-    inner = Engine(
-        [ScriptedBackend("inner", Wait.END, final("words"))], deadline=5.0, listener=lambda _: None
-    )
+    inner = new_engine([ScriptedBackend("inner", Wait.END, final("words"))], deadline=5.0, listener=ignore)
     result = await ask(inner)
     assert result.final == Hypothesis("words", is_final=True, backend="inner")
 
@@ -432,7 +442,7 @@ async def test_a_consumer_who_leaves_early_ends_all_work() -> None:
     first = ScriptedBackend("first", 0.1, UnreachableError("no route"))
     second = ScriptedBackend("second", partial("so"), Wait.FOREVER)
     events: list[Event] = []
-    engine = Engine([first, second], deadline=DEADLINE, listener=events.append)
+    engine = new_engine([first, second], deadline=DEADLINE, listener=_only_answers(events))
     async with aclosing(engine.transcribe(new_recording(), ANYTHING)) as hypotheses:
         async for hypothesis in hypotheses:
             assert hypothesis.text == "so"
@@ -440,6 +450,7 @@ async def test_a_consumer_who_leaves_early_ends_all_work() -> None:
     assert second.asked[0].is_over
     assert now() == 0.1
     assert not any(isinstance(event, Answered | Unanswered) for event in events)
+    await engine.close()
 
 
 @virtual_clock
@@ -457,7 +468,7 @@ async def test_a_consumer_who_is_cancelled_ends_all_work() -> None:
 async def test_a_slow_consumer_gets_everything_in_order() -> None:
     backend = ScriptedBackend("only", partial("a"), partial("a b"), Wait.END, final("a b c"))
     recording = new_recording()
-    engine = Engine([backend], deadline=DEADLINE, listener=lambda _: None)
+    engine = new_engine([backend], deadline=DEADLINE, listener=ignore)
     recording.end()
     texts = []
     async with aclosing(engine.transcribe(recording, ANYTHING)) as hypotheses:
@@ -490,7 +501,7 @@ async def test_a_loser_that_does_not_let_go_cannot_hold_the_answer_back(
 @virtual_clock
 async def test_many_utterances_at_once_keep_to_themselves() -> None:
     backend = ScriptedBackend("only", Wait.AUDIO, 0.1, final("words"))
-    engine = Engine([backend], deadline=DEADLINE, listener=lambda _: None)
+    engine = new_engine([backend], deadline=DEADLINE, listener=ignore)
 
     async def one(number: int) -> None:
         recording = new_recording(speech(400 + number))
@@ -508,7 +519,7 @@ async def test_many_utterances_at_once_keep_to_themselves() -> None:
 @virtual_clock
 async def test_starting_and_closing_reach_every_backend() -> None:
     backends = [ScriptedBackend("a"), ScriptedBackend("b")]
-    engine = Engine(backends, deadline=DEADLINE, listener=lambda _: None)
+    engine = new_engine(backends, deadline=DEADLINE, listener=ignore)
     engine.start()
     assert [backend.is_started for backend in backends] == [True, True]
     await engine.wait_ready()
@@ -522,17 +533,17 @@ async def test_a_backend_that_cannot_get_ready_is_reported() -> None:
         async def wait_ready(self) -> None:
             raise UnreachableError("no model")
 
-    engine = Engine([ScriptedBackend("a"), Unready("b")], deadline=DEADLINE, listener=lambda _: None)
+    engine = new_engine([ScriptedBackend("a"), Unready("b")], deadline=DEADLINE, listener=ignore)
     with pytest.raises(UnreachableError, match="no model"):
         await engine.wait_ready()
 
 
-def test_an_engine_understands_what_any_of_its_backends_does() -> None:
+async def test_an_engine_understands_what_any_of_its_backends_does() -> None:
     def engine(*languages: str) -> Engine:
         backends = [ScriptedBackend(item, languages=frozenset(item.split())) for item in languages]
-        return Engine(backends, deadline=DEADLINE, listener=lambda _: None)
+        return new_engine(backends, deadline=DEADLINE, listener=ignore)
 
     assert engine("en de", "de fr").languages == {"en", "de", "fr"}
     assert engine().languages == frozenset()
-    assert Engine([ScriptedBackend("a")], deadline=1, listener=lambda _: None).languages == LANGUAGES
+    assert new_engine([ScriptedBackend("a")], deadline=1, listener=ignore).languages == LANGUAGES
     assert [backend.name for backend in engine("en", "de").backends] == ["en", "de"]

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.engines import new_engine
 from tests.fake_backends import CONNECTED, ScriptedBackend, final, partial
 from tests.sounds import speech
 from tests.virtual_clock import run_virtual
 from wyoming_server import log
 from wyoming_server.audio import AudioFormat
 from wyoming_server.backends.base import Request
-from wyoming_server.engine import Engine
 from wyoming_server.errors import AllFailedError, SignInRefusedError, UnreachableError
 from wyoming_server.events import Answered, BackendConnected, BackendFailed, Unanswered
 from wyoming_server.utterance import Utterance, Wishes
@@ -140,7 +140,7 @@ async def utterance(*backends: ScriptedBackend) -> list[WyomingEvent]:
     async def write(event: WyomingEvent) -> None:
         written.append(event)
 
-    engine = Engine(backends, deadline=8.0, listener=log.log_event)
+    engine = new_engine(backends, deadline=8.0, listener=log.log_event)
     one = Utterance(
         engine,
         Wishes(Request(names=("Rumpelstiltskin",)), wants_streaming=True),

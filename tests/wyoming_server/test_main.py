@@ -168,7 +168,14 @@ def test_help_tells_every_option_and_its_default_and_no_key(
     assert KEY not in shown
     for name in Settings.__dataclass_fields__:
         assert f"--{name.replace('_', '-')} " in shown
-    for default in ("tcp://0.0.0.0:10300", "assemblyai,whisper,local", "8.0", "true", "false", "base"):
+    for default in (
+        "tcp://0.0.0.0:10300",
+        "assemblyai,assemblyai_sync,whisper,local",
+        "8.0",
+        "true",
+        "false",
+        "base",
+    ):
         assert f"(default: {default})" in shown
     assert "(default: )" not in shown
     assert "MAX_UTTERANCE_FILE" in shown

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -8,7 +9,6 @@ from tests.fake_backends import CONNECTED, ScriptedBackend, Wait, final, partial
 from tests.sounds import silence
 from tests.virtual_clock import virtual_clock
 from tests.wyoming_server.racing import PIECE_MS, House, talk
-from wyoming_server.backends.base import Hypothesis
 from wyoming_server.breaker import State
 from wyoming_server.errors import (
     AllFailedError,
@@ -21,6 +21,9 @@ from wyoming_server.errors import (
 from wyoming_server.events import Answered, BackendFailed, BreakerChanged
 from wyoming_server.hedging import HedgeBudget, Strategy
 from wyoming_server.trace import Outcome, Reason
+
+if TYPE_CHECKING:
+    from wyoming_server.backends.base import Hypothesis
 
 STOP = 2.0
 REFUSED = UnreachableError("refused")

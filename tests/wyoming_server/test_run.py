@@ -19,12 +19,12 @@ from wyoming.event import Event
 from modal_whisper.runner import ModelRunner
 from modal_whisper.service import create_app
 from tests import processes
+from tests.engines import ignore, new_engine
 from tests.fake_backends import ScriptedBackend, Wait
 from tests.fakes import PATIENCE, ScriptedTranscriber
 from tests.sounds import speech
 from tests.wyoming_server.serving import connected, encoded
 from wyoming_server import run as run_module
-from wyoming_server.engine import Engine
 from wyoming_server.settings import validate
 
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ async def test_utterance_in_flight_is_answered_before_the_end(
 
 def test_end_waits_neither_for_services_nor_for_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "_TIDYING_SECONDS", 0.05)
-    engine = Engine([Quitter("quitter", Wait.FOREVER)], deadline=8, listener=lambda _: None)
-    monkeypatch.setattr(run_module, "build_engine", lambda *_: engine)
+    quitter = Quitter("quitter", Wait.FOREVER)
+    monkeypatch.setattr(run_module, "build_engine", lambda *_: new_engine([quitter]))
     look_up_ends = threading.Event()
 
     async def main() -> int:
@@ -169,7 +169,7 @@ def test_standard_input_that_is_a_file_is_one_line_and_wrong_use(tmp_path: Path)
 async def test_self_check_of_a_server_that_cannot_answer_is_a_warning(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    engine = Engine([], deadline=8, listener=lambda _: None)
+    engine = new_engine([], deadline=8, listener=ignore)
     with caplog.at_level(logging.WARNING):
         await run_module._check(f"tcp://127.0.0.1:{processes.free_port()}", engine)
     assert "the self-check failed: cannot reach tcp://127.0.0.1:" in caplog.text

@@ -35,7 +35,7 @@ def test_without_anything_the_defaults_hold() -> None:
     settings = load({}, {})
     assert settings == validate({})
     assert settings.uri == "tcp://0.0.0.0:10300"
-    assert settings.backends == BACKENDS == ("assemblyai", "whisper", "local")
+    assert settings.backends == BACKENDS == ("assemblyai", "assemblyai_sync", "whisper", "local")
     assert settings.deadline == 8.0
     assert settings.max_utterance == 60.0
     assert settings.assemblyai_api_key == settings.whisper_service_url == settings.zeroconf == ""
@@ -81,6 +81,9 @@ def test_every_setting_can_be_read_from_a_file_without_the_blanks_around_it(
     shown = {
         "SETTINGS_FILE": stored(tmp_path, {}),
         "BACKENDS": "local,whisper",
+        "STRATEGY": "race",
+        "HEDGE_BUDGET": "0.5",
+        "ASSEMBLYAI_SYNC_URL": "https://sync.eu.assemblyai.com",
         "URI": "unix:///run/stt.sock",
         "LOG_FORMAT": "json",
         "MODEL_DIR": "/models",
@@ -166,7 +169,24 @@ WRONG = [
     ("LOCAL_ENABLED", "maybe", "takes true or false"),
     ("SELF_CHECK", "maybe", "takes true or false"),
     ("MODEL_DIR", "~nobody-of-that-name/x", "takes the path of a folder, whose ~ must be known"),
-    ("BACKENDS", "deepgram", "takes some of assemblyai, whisper, local, each once, with commas between them"),
+    (
+        "BACKENDS",
+        "deepgram",
+        "takes some of assemblyai, assemblyai_sync, whisper, local, each once, with commas between them",
+    ),
+    ("STRATEGY", "luck", "takes one of failover, hedge, race"),
+    ("CONNECT_PATIENCE", "0", "takes seconds from 0.1 to 30"),
+    ("PROGRESS_PATIENCE", "0.1", "takes seconds from 0.5 to 30"),
+    ("HEDGE_MIN", "-1", "takes seconds from 0 to 30"),
+    ("HEDGE_MAX", "31", "takes seconds from 0 to 30"),
+    ("HEDGE_BUDGET", "5", "takes a share from 0 to 1"),
+    ("KEEP_WARM", "-1", "takes seconds from 0 to 3600"),
+    ("DAILY_BUDGET", "-1", "takes US dollars from 0 to 1000"),
+    ("ASSEMBLYAI_PRICE", "free", "takes US dollars from 0 to 100"),
+    ("ASSEMBLYAI_SYNC_URL", "wss://x", "takes an address that begins with https:// or http://"),
+    ("ASSEMBLYAI_SYNC_TIMEOUT", "0", "takes seconds from 0.1 to 30"),
+    ("ASSEMBLYAI_SYNC_PRICE", "free", "takes US dollars from 0 to 100"),
+    ("WHISPER_PRICE", "free", "takes US dollars from 0 to 100"),
     ("DEADLINE", "0.4", "takes seconds from 0.5 to 60"),
     ("MAX_UTTERANCE", "601", "takes seconds from 1 to 600"),
     ("IDLE_TIMEOUT", "0", "takes seconds from 1 to 3600"),
@@ -197,7 +217,7 @@ def test_a_wrong_value_is_one_line_that_names_the_setting_and_what_it_takes(
 
 def test_only_free_text_has_no_wrong_value() -> None:
     free = {"ZEROCONF", "SETTINGS_FILE", "KEY_TERMS", "ASSEMBLYAI_MODEL", "ASSEMBLYAI_LANGUAGES"}
-    free |= {"WHISPER_MODEL", "LOCAL_MODEL"}
+    free |= {"WHISPER_MODEL", "LOCAL_MODEL", "ASSEMBLYAI_SYNC_MODEL"}
     assert {name for name, _, _ in WRONG} | free | SECRETS == set(NAMES)
 
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from wyoming.asr import Transcript, TranscriptChunk, TranscriptStart, TranscriptStop
 from wyoming.error import Error
 
+from tests.engines import ignore, new_engine
 from tests.fake_backends import CONNECTED, ScriptedBackend, Wait, final, partial
 from tests.sounds import silence, speech
 from tests.virtual_clock import virtual_clock
 from wyoming_server.audio import AudioFormat
 from wyoming_server.backends.base import Request
-from wyoming_server.engine import Engine
-from wyoming_server.errors import RateLimitedError
+from wyoming_server.errors import SignInRefusedError
 from wyoming_server.utterance import Utterance, Wishes
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Client:
 def begin(
     client: Client, *backends: ScriptedBackend, wishes: Wishes | None = None, max_seconds: float = 60
 ) -> Utterance:
-    engine = Engine(backends, deadline=8, listener=lambda _: None)
+    engine = new_engine(backends, deadline=8, listener=ignore)
     audio_format = AudioFormat(16_000, 2, 1)
     return Utterance(engine, wishes or Wishes(Request()), audio_format, client.write, max_seconds=max_seconds)
 
@@ -159,11 +159,11 @@ def test_language_of_the_transcript_is_the_one_heard_else_the_one_asked_for(
 
 @virtual_clock
 async def test_failure_is_one_error_with_its_code() -> None:
-    client = await said(partial("open"), RateLimitedError("too many sessions"), wishes=STREAMING)
+    client = await said(partial("open"), SignInRefusedError("sign-in refused"), wishes=STREAMING)
     assert client.types == ["transcript-start", "transcript-chunk", "error"]
     error = Error.from_event(client.events[-1])
     assert error.code == "all-backends-failed"
-    assert "scripted: too many sessions" in error.text
+    assert "scripted: sign-in refused" in error.text
 
 
 @virtual_clock
@@ -175,7 +175,7 @@ async def test_deadline_is_one_error() -> None:
 @virtual_clock
 async def test_defect_of_the_engine_is_one_error_that_tells_no_secrets() -> None:
     client = Client()
-    broken = Engine((), deadline=8, listener=lambda _: None)
+    broken = new_engine((), deadline=8, listener=ignore)
     broken.transcribe = lambda *_: 1 / 0  # type: ignore[assignment] # a defect
     utterance = Utterance(broken, Wishes(Request()), AudioFormat(16_000, 2, 1), client.write, max_seconds=60)
     await utterance.wait_answered()
@@ -200,7 +200,7 @@ def test_client_that_takes_no_more_stops_all_work(reason: OSError, caplog: pytes
 
 @virtual_clock
 async def test_client_that_takes_no_error_harms_nobody() -> None:
-    client = await said(RateLimitedError("too many sessions"), client=Client(fails=ConnectionResetError()))
+    client = await said(SignInRefusedError("sign-in refused"), client=Client(fails=ConnectionResetError()))
     assert client.types == []
 
 
@@ -265,7 +265,7 @@ def test_half_a_sample_at_the_end_is_told(caplog: pytest.LogCaptureFixture) -> N
 @virtual_clock
 async def test_audio_that_comes_after_the_answer_is_not_kept() -> None:
     client = Client()
-    utterance = begin(client, ScriptedBackend("scripted", RateLimitedError("too many sessions")))
+    utterance = begin(client, ScriptedBackend("scripted", SignInRefusedError("sign-in refused")))
     await utterance.wait_answered()
     utterance.feed(VOICE)
     assert not utterance.has_audio

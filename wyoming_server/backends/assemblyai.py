@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Final
 from yarl import URL
 
 from modal_whisper.languages import LANGUAGES
-from wyoming_server.backends.assemblyai_conversation import TERMINATE, Conversation
-from wyoming_server.backends.base import relay
+from wyoming_server.backends.assemblyai_conversation import TERMINATE, Conversation, wait_begin
+from wyoming_server.backends.base import Request, relay
 from wyoming_server.backends.sockets import BackgroundTasks, close_socket, open_socket
-from wyoming_server.errors import BackendError
+from wyoming_server.errors import BackendError, UnreachableError
 from wyoming_server.languages import ASSEMBLYAI
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from wyoming_server.backends.base import Hypothesis, Progress, Request
-    from wyoming_server.recording import Recording
+    from wyoming_server.backends.base import Hypothesis, Progress
+    from wyoming_server.recording import Audio
 
 _SESSION_END_TIMEOUT: Final = 5.0
 """Seconds for Termination to come; measured by others: up to 1.2 s."""
@@ -70,13 +70,20 @@ class AssemblyAIOptions:
 
 
 class AssemblyAI:
-    """The backend `assemblyai`."""
+    """The backend `assemblyai`. `spend` is told for how many seconds each session was open."""
 
     name = "assemblyai"
+    hears_while_spoken = True
 
-    def __init__(self, options: AssemblyAIOptions, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self,
+        options: AssemblyAIOptions,
+        session: aiohttp.ClientSession,
+        spend: Callable[[float], None] = lambda _: None,
+    ) -> None:
         self._options = options
         self._session = session
+        self._spend = spend
         self._endings = BackgroundTasks()
 
     @property
@@ -87,10 +94,25 @@ class AssemblyAI:
     def start(self) -> None:
         """Nothing to prepare: a session costs money from its first second."""
 
+    def warm(self) -> None:
+        """Nothing to warm, for the same reason."""
+
+    async def probe(self) -> None:
+        """Begin a session and end it at once; raises a BackendError."""
+        socket = await self._open(Request())
+        opened_at = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(self._options.connect_timeout):
+                await wait_begin(socket)
+        except TimeoutError:
+            raise UnreachableError(f"no session within {self._options.connect_timeout:g} s") from None
+        finally:
+            self._endings.add(self._end_session(socket, opened_at))
+
     async def wait_ready(self) -> None:
         """Return at once: the first utterance finds out."""
 
-    def transcribe(self, recording: Recording, request: Request) -> AsyncGenerator[Progress, None]:
+    def transcribe(self, recording: Audio, request: Request) -> AsyncGenerator[Progress, None]:
         """Stream the recording, see Backend.transcribe."""
         return relay(lambda report: self._run(recording, request, report))
 
@@ -99,26 +121,45 @@ class AssemblyAI:
         await self._endings.wait()
 
     async def _run(
-        self, recording: Recording, request: Request, report: Callable[[Progress], None]
+        self, recording: Audio, request: Request, report: Callable[[Progress], None]
     ) -> Hypothesis:
         begin_by = asyncio.get_running_loop().time() + self._options.connect_timeout
-        opening = asyncio.create_task(
-            open_socket(
-                self._session,
-                session_url(self._options, request),
-                {"Authorization": self._options.api_key},
-                self._options.connect_timeout,
-            )
-        )
+        opening = asyncio.create_task(self._open(request))
         try:
             socket = await asyncio.shield(opening)
         except asyncio.CancelledError:
-            self._endings.add(_end_session_once_open(opening))
+            self._endings.add(self._end_session_once_open(opening))
             raise
+        opened_at = asyncio.get_running_loop().time()
         try:
             return await Conversation(socket, recording, report, self._options, begin_by).final()
         finally:
-            self._endings.add(_end_session(socket))
+            self._endings.add(self._end_session(socket, opened_at))
+
+    async def _open(self, request: Request) -> aiohttp.ClientWebSocketResponse:
+        return await open_socket(
+            self._session,
+            session_url(self._options, request),
+            {"Authorization": self._options.api_key},
+            self._options.connect_timeout,
+        )
+
+    async def _end_session(self, socket: aiohttp.ClientWebSocketResponse, opened_at: float) -> None:
+        """Say Terminate and wait for the service to agree: a session merely dropped is billed on."""
+        try:
+            with suppress(TimeoutError, ConnectionError):
+                async with asyncio.timeout(_SESSION_END_TIMEOUT):
+                    await socket.send_str(TERMINATE)
+                    async for _ in socket:
+                        pass
+            await close_socket(socket)
+        finally:
+            self._spend(asyncio.get_running_loop().time() - opened_at)
+
+    async def _end_session_once_open(self, opening: asyncio.Task[aiohttp.ClientWebSocketResponse]) -> None:
+        """End a session that nobody waits for any more; the service may have begun it already."""
+        with suppress(BackendError):
+            await self._end_session(await opening, asyncio.get_running_loop().time())
 
 
 def session_url(options: AssemblyAIOptions, request: Request) -> URL:
@@ -136,19 +177,3 @@ def session_url(options: AssemblyAIOptions, request: Request) -> URL:
     if key_terms:
         query["keyterms_prompt"] = json.dumps(key_terms[:_MAX_KEY_TERMS], ensure_ascii=False)
     return (URL(options.url) / "v3" / "ws").with_query(query)
-
-
-async def _end_session(socket: aiohttp.ClientWebSocketResponse) -> None:
-    """Say Terminate and wait for the service to agree: a session merely dropped is billed on."""
-    with suppress(TimeoutError, ConnectionError):
-        async with asyncio.timeout(_SESSION_END_TIMEOUT):
-            await socket.send_str(TERMINATE)
-            async for _ in socket:
-                pass
-    await close_socket(socket)
-
-
-async def _end_session_once_open(opening: asyncio.Task[aiohttp.ClientWebSocketResponse]) -> None:
-    """End a session that nobody waits for any more; the service may have begun it already."""
-    with suppress(BackendError):
-        await _end_session(await opening)

@@ -9,7 +9,7 @@ import asyncio
 import json
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from wyoming_server.backends.assemblyai import AssemblyAIOptions
     from wyoming_server.backends.base import Progress
-    from wyoming_server.recording import Recording
+    from wyoming_server.recording import Audio
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Conversation:
     def __init__(
         self,
         socket: aiohttp.ClientWebSocketResponse,
-        recording: Recording,
+        recording: Audio,
         report: Callable[[Progress], None],
         options: AssemblyAIOptions,
         begin_by: float,
@@ -117,12 +117,8 @@ class Conversation:
         self._fail(OverdueError(f"no final within {self._options.timeout:g} s after the last sample"))
 
     def _take(self, text: str) -> None:
-        try:
-            message = json.loads(text)
-            kind = message.get("type")
-        except (ValueError, AttributeError, RecursionError):
-            _LOGGER.debug("assemblyai sent something that is no message")
-            return
+        message = _parse(text)
+        kind = message.get("type")
         if kind == "Begin":
             self._begun_at = self._loop.time()
             self._begun.set()
@@ -133,8 +129,8 @@ class Conversation:
             if self._turns.are_open:
                 raise DisconnectedError("the session ended without the final of its last turn")
             self._finish()
-        elif kind == "Error" or (kind is None and "error" in message):
-            raise error_for_message(message)
+        else:
+            _raise_if_error(message)
 
     def _take_turn(self, message: dict[str, object]) -> None:
         try:
@@ -192,3 +188,32 @@ class Conversation:
         """Show a defect at once, which would else look like a service that is slow."""
         if not task.cancelled() and (error := task.exception()):
             self._fail(error)
+
+
+async def wait_begin(socket: aiohttp.ClientWebSocketResponse) -> None:
+    """Return when the service has begun the session; raises a BackendError where it does not."""
+    async for message in socket:
+        if message.type is aiohttp.WSMsgType.TEXT:
+            content = _parse(message.data)
+            if content.get("type") == "Begin":
+                return
+            _raise_if_error(content)
+    raise error_for_close(socket.close_code)
+
+
+def _parse(text: str) -> dict[str, Any]:
+    """A message; empty for what is none."""
+    try:
+        message = json.loads(text)
+    except (ValueError, RecursionError):
+        message = None
+    if isinstance(message, dict):
+        return message
+    _LOGGER.debug("assemblyai sent something that is no message")
+    return {}
+
+
+def _raise_if_error(message: dict[str, Any]) -> None:
+    kind = message.get("type")
+    if kind == "Error" or (kind is None and "error" in message):
+        raise error_for_message(message)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from modal_whisper.runner import ModelRunner
     from wyoming_server.backends.base import Progress, Request
-    from wyoming_server.recording import Recording
+    from wyoming_server.recording import Audio
 
 _FRAME_MS: Final = 100
 _MOST_MS: Final = 10_000
@@ -29,6 +29,7 @@ class Local:
 
     name = "local"
     languages = LANGUAGES
+    hears_while_spoken = False
 
     def __init__(self, runner: ModelRunner) -> None:
         self.runner = runner
@@ -36,6 +37,14 @@ class Local:
     def start(self) -> None:
         """Load the model in the background."""
         self.runner.start_loading()
+
+    def warm(self) -> None:
+        """Load the model, where that has failed before."""
+        self.runner.start_loading()
+
+    async def probe(self) -> None:
+        """Return once the model is loaded; raises NotReadyError."""
+        await self.wait_ready()
 
     async def wait_ready(self) -> None:
         """Return once the model is loaded; raises NotReadyError."""
@@ -48,7 +57,7 @@ class Local:
         """Let the model go."""
         await self.runner.close()
 
-    async def transcribe(self, recording: Recording, request: Request) -> AsyncGenerator[Progress, None]:
+    async def transcribe(self, recording: Audio, request: Request) -> AsyncGenerator[Progress, None]:
         """See Backend.transcribe."""
         yield Connected()
         start = Start(request.language, request.names, request.terms)

@@ -1,4 +1,4 @@
-"""Opening a WebSocket to a service, with every way to fail turned into the right BackendError."""
+"""Reaching a service over HTTP, with every way to fail turned into the right BackendError."""
 
 from __future__ import annotations
 
@@ -43,13 +43,8 @@ async def open_socket(
         raise error_for_status(
             error.status, error.headers.get("Retry-After") if error.headers else None
         ) from None
-    except aiohttp.ClientConnectorCertificateError:
-        raise UnreachableError("its TLS certificate is not trusted") from None
-    except aiohttp.ClientConnectorDNSError:
-        raise UnreachableError("its host name cannot be resolved") from None
     except (aiohttp.ClientError, OSError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise UnreachableError(f"cannot connect ({reason})") from None
+        raise error_for_failure(error) from None
 
 
 async def close_socket(web_socket: aiohttp.ClientWebSocketResponse) -> None:
@@ -63,6 +58,19 @@ async def close_socket(web_socket: aiohttp.ClientWebSocketResponse) -> None:
         if raw is not None:
             with suppress(OSError):  # closed already
                 raw.shutdown(socket.SHUT_RDWR)  # what could not be sent would keep it open
+
+
+def error_for_failure(error: aiohttp.ClientError | OSError) -> BackendError:
+    """The error that a connection that cannot be made, or that broke, stands for."""
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            return UnreachableError("its TLS certificate is not trusted")
+        case aiohttp.ClientConnectorDNSError():
+            return UnreachableError("its host name cannot be resolved")
+        case _:
+            return UnreachableError(
+                f"cannot connect ({getattr(error, 'strerror', None) or type(error).__name__})"
+            )
 
 
 def error_for_status(status: int, retry_after: str | None) -> BackendError:

@@ -27,7 +27,13 @@ from modal_whisper.messages import (
 from modal_whisper.messages import Final as FinalMessage
 from modal_whisper.speech import BYTES_PER_SECOND
 from wyoming_server.backends.base import Connected, Hypothesis, relay
-from wyoming_server.backends.sockets import BackgroundTasks, close_socket, open_socket
+from wyoming_server.backends.sockets import (
+    BackgroundTasks,
+    close_socket,
+    error_for_failure,
+    error_for_status,
+    open_socket,
+)
 from wyoming_server.errors import (
     BackendError,
     DisconnectedError,
@@ -43,10 +49,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 
     from wyoming_server.backends.base import Progress, Request
-    from wyoming_server.recording import Recording
+    from wyoming_server.recording import Audio
 
 _LOGGER = logging.getLogger(__name__)
 
+_WARM_SECONDS: Final = 60.0
+"""A sleeping GPU needs 4 to 20 s to wake up, and the answer comes when it has."""
 _FRAME_MS: Final = 100
 _MOST_MS: Final = MAX_MESSAGE_BYTES * 1000 // BYTES_PER_SECOND
 _FAILURES: Final[Mapping[str, type[BackendError]]] = {
@@ -82,6 +90,11 @@ class WhisperOptions:
         url = url.with_scheme({"http": "ws", "https": "wss"}.get(url.scheme, url.scheme))
         return url / "ws" / "stt" if url.path in ("", "/") else url
 
+    def page_url(self, page: str) -> URL:
+        """Where a page of the worker is, beside /ws/stt."""
+        url = self.socket_url
+        return url.with_scheme({"ws": "http", "wss": "https"}[url.scheme]).parent.parent / page
+
     @property
     def headers(self) -> dict[str, str]:
         """What lets us in."""
@@ -94,14 +107,22 @@ class WhisperOptions:
 
 
 class Whisper:
-    """The backend `whisper`."""
+    """The backend `whisper`. `spend` is told for how many seconds each utterance kept the worker busy."""
 
     name = "whisper"
     languages = LANGUAGES
+    hears_while_spoken = False
 
-    def __init__(self, options: WhisperOptions, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self,
+        options: WhisperOptions,
+        session: aiohttp.ClientSession,
+        spend: Callable[[float], None] = lambda _: None,
+    ) -> None:
         self._options = options
         self._session = session
+        self._spend = spend
+        self._warming: asyncio.Task[None] | None = None
         self._endings = BackgroundTasks()
         self._known_model = options.model
 
@@ -111,33 +132,63 @@ class Whisper:
     async def wait_ready(self) -> None:
         """Return at once: the first utterance finds out."""
 
-    def transcribe(self, recording: Recording, request: Request) -> AsyncGenerator[Progress, None]:
+    def warm(self) -> None:
+        """Let the worker, which may sleep, load its model."""
+        if self._warming is None or self._warming.done():
+            self._warming = asyncio.create_task(self._warm(), name="warm the worker")
+
+    async def probe(self) -> None:
+        """Return if the worker says that it is well; raises a BackendError."""
+        await self._get("health")
+
+    def transcribe(self, recording: Audio, request: Request) -> AsyncGenerator[Progress, None]:
         """Send the recording as fast as the line takes it, see Backend.transcribe."""
         return relay(lambda report: self._run(recording, request, report))
 
     async def close(self) -> None:
         """Wait until the sockets of past utterances are closed."""
+        if self._warming:
+            self._warming.cancel()
         await self._endings.wait()
 
+    async def _warm(self) -> None:
+        try:
+            async with asyncio.timeout(_WARM_SECONDS):
+                await self._get("warm")
+        except (BackendError, TimeoutError) as error:
+            _LOGGER.debug("the worker could not be warmed: %s", error)
+
+    async def _get(self, page: str) -> None:
+        try:
+            async with self._session.get(
+                self._options.page_url(page), headers=self._options.headers
+            ) as answer:
+                if not answer.ok:
+                    raise error_for_status(answer.status, answer.headers.get("Retry-After"))
+        except (aiohttp.ClientError, OSError) as error:
+            raise error_for_failure(error) from None
+
     async def _run(
-        self, recording: Recording, request: Request, report: Callable[[Progress], None]
+        self, recording: Audio, request: Request, report: Callable[[Progress], None]
     ) -> Hypothesis:
         ready_by = asyncio.get_running_loop().time() + self._options.connect_timeout
         socket = await open_socket(
             self._session, self._options.socket_url, self._options.headers, self._options.connect_timeout
         )
+        opened_at = asyncio.get_running_loop().time()
         sender = asyncio.create_task(_send(socket, recording, request))
         try:
             return await self._receive(socket, recording, report, ready_by)
         finally:
             sender.cancel()
             await asyncio.gather(sender, return_exceptions=True)
+            self._spend(asyncio.get_running_loop().time() - opened_at)
             self._endings.add(close_socket(socket))
 
     async def _receive(
         self,
         socket: aiohttp.ClientWebSocketResponse,
-        recording: Recording,
+        recording: Audio,
         report: Callable[[Progress], None],
         ready_by: float,
     ) -> Hypothesis:
@@ -152,7 +203,7 @@ class Whisper:
         self._compare_model(ready.model)
         return await self._in_time(_final(socket, report), recording)
 
-    async def _in_time(self, work: Coroutine[None, None, Hypothesis], recording: Recording) -> Hypothesis:
+    async def _in_time(self, work: Coroutine[None, None, Hypothesis], recording: Audio) -> Hypothesis:
         async def set_limit() -> None:
             await recording.wait_ended()
             limit.reschedule(asyncio.get_running_loop().time() + self._options.timeout)
@@ -172,7 +223,7 @@ class Whisper:
         self._known_model = model
 
 
-async def _send(socket: aiohttp.ClientWebSocketResponse, recording: Recording, request: Request) -> None:
+async def _send(socket: aiohttp.ClientWebSocketResponse, recording: Audio, request: Request) -> None:
     with suppress(ConnectionError):  # the receiver learns why
         await socket.send_str(encode(Start(request.language, request.names, request.terms)))
         async for frame in recording.frames(ms=_FRAME_MS, most_ms=_MOST_MS):
