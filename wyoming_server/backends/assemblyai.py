@@ -111,10 +111,11 @@ class AssemblyAI:
             )
         )
         try:
-            socket = await asyncio.shield(opening)
+            await asyncio.wait([opening])  # which leaves it alone if we are cancelled
         except asyncio.CancelledError:
             self._endings.add(_end_session_once_open(opening))
             raise
+        socket = opening.result()
         try:
             return await Conversation(socket, recording, report, self._options, begin_by).final()
         finally:
