@@ -22,7 +22,8 @@ def _log_levels() -> Iterator[None]:
     before = {logger: logger.level for logger in _loggers()}
     yield
     for logger in _loggers():
-        logger.setLevel(before.get(logger, logging.NOTSET))
+        if logger.level != before.get(logger, logging.NOTSET):
+            logger.setLevel(before.get(logger, logging.NOTSET))
 
 
 def _loggers() -> list[logging.Logger]:

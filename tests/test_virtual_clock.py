@@ -47,8 +47,8 @@ async def test_timers_come_in_the_order_of_their_times() -> None:
         await asyncio.sleep(after)
         seen.append((now(), name))
 
-    await asyncio.gather(note("late", 2.5), note("early", 0.5), note("between", 1.0))
-    assert seen == [(0.5, "early"), (1.0, "between"), (2.5, "late")]
+    await asyncio.gather(note("late", 2.5), note("early", 0.5), note("next", 0.5001), note("between", 1.0))
+    assert seen == [(0.5, "early"), (0.5001, "next"), (1.0, "between"), (2.5, "late")]
 
 
 @virtual_clock

@@ -51,6 +51,10 @@ class _Ended:
     """The person has stopped."""
 
 
+class _Overdue:
+    """The deadline is here."""
+
+
 class Race:
     """Starts the members in order, staggered; the first acceptable final wins."""
 
@@ -68,7 +72,7 @@ class Race:
         self._rules = rules
         self._listener = listener
         self._loop = asyncio.get_running_loop()
-        self._reports: asyncio.Queue[_Report | _Ended] = asyncio.Queue()
+        self._reports: asyncio.Queue[_Report | _Ended | _Overdue] = asyncio.Queue()
         self._is_hinted = False
         self._may_hedge = True
         self._began_at = self._loop.time()
@@ -120,7 +124,7 @@ class Race:
         await self._recording.wait_ended()
         self._reports.put_nowait(_Ended())
 
-    async def _next_report(self) -> _Report | _Ended:
+    async def _next_report(self) -> _Report | _Ended | _Overdue:
         while True:
             try:
                 async with asyncio.timeout_at(self._next_look()):
@@ -128,11 +132,15 @@ class Race:
             except TimeoutError:
                 self._look()
 
-    def _judge(self, report: _Report | _Ended) -> Hypothesis | None:
+    def _judge(self, report: _Report | _Ended | _Overdue) -> Hypothesis | None:
         """What a report means for the utterance: words to pass on, the end, or nothing yet."""
         if isinstance(report, _Ended):
             has_words = any(attempt.has_words for attempt in self.attempts)
             return None if self._recording.speech.heard or has_words else self._conclude("", None)
+        if isinstance(report, _Overdue):
+            return self._give_up(
+                DeadlineError(f"no answer within {self._rules.deadline:g} s after the last sample")
+            )
         attempt, progress = report.attempt, report.progress
         if isinstance(progress, BackendError):
             return self._fail(attempt, progress)
@@ -174,23 +182,26 @@ class Race:
     def _fail(self, attempt: Attempt, error: BackendError) -> Hypothesis | None:
         was_known = not attempt.member.health.is_closed
         attempt.fail(error)
-        if not isinstance(error, NoWordsError):  # perhaps there were none
-            attempt.member.health.failed(error)
         running = [item for item in self.attempts if item.is_running]
         starts_next = bool(self._waiting) and (
             not running or (attempt is self.attempts[-1] and self._next_is_fit())
         )
         successor = self._waiting[0].name if starts_next else running[-1].name if running else None
         self._listener(BackendFailed(attempt.name, error, successor, self._recording.seconds, was_known))
+        if not isinstance(error, NoWordsError):  # perhaps there were none
+            attempt.member.health.failed(error)
         if starts_next:
             self._start_next(Reason.FAILED)
         if successor is not None:
             return None
-        # An empty answer by somebody who listened beats no answer at all: it was noise, not an outage.
+        return self._give_up(AllFailedError({item.name: item.error for item in self.attempts if item.error}))
+
+    def _give_up(self, error: BackendError) -> Hypothesis:
+        """An empty answer by somebody who listened beats no answer at all: it was noise, not an outage."""
         silent = next((item for item in self.attempts if isinstance(item.error, NoWordsError)), None)
-        if silent is not None:
-            return self._conclude("", silent)
-        raise AllFailedError({item.name: item.error for item in self.attempts if item.error})
+        if silent is None:
+            raise error
+        return self._conclude("", silent)
 
     def _next_is_fit(self) -> bool:
         """Whether somebody waits whom it costs the user nothing to ask; who is known bad is a last resort."""
@@ -225,7 +236,7 @@ class Race:
         now = self._loop.time() + _EARLY
         deadline, hint, overdue = self._deadline_at(), self._hint_at(), self._overdue()
         if deadline is not None and now >= deadline:
-            raise DeadlineError(f"no answer within {self._rules.deadline:g} s after the last sample")
+            self._reports.put_nowait(_Overdue())
         if hint is not None and now >= hint:
             self._hint()
         if overdue is not None and now >= overdue[0] and overdue[1] is not None:

@@ -18,6 +18,7 @@ from wyoming_server import log
 from wyoming_server.announce import announce
 from wyoming_server.build import build_engine, build_server
 from wyoming_server.client import transcribe_file
+from wyoming_server.errors import BackendError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -83,8 +84,9 @@ async def _check(uri: str, engine: Engine) -> None:
     if uri == "stdio://":
         _LOGGER.info("no self-check: only the client at standard input can speak to this server")
         return
-    try:
+    with suppress(BackendError):  # others may answer; if not, their reasons are in the answer
         await engine.wait_ready()
+    try:
         answer = await transcribe_file(PASSWORD.path, uri, language=PASSWORD.language)
     except (SttError, OSError) as error:
         _LOGGER.warning("the self-check failed: %s", error)

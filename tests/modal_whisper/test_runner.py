@@ -348,11 +348,11 @@ async def test_a_closed_runner_takes_and_loads_nothing(caplog: pytest.LogCapture
     runner = ModelRunner(transcriber)
     await runner.wait_ready()
     await runner.close()
+    await runner.close()
     runner.start_loading()
     assert not runner.ready
     with pytest.raises(ModelUnavailableError, match="shut down"):
         await runner.submit(PCM)
-    await runner.close()
     del runner
     gc.collect()  # which would tell of an error that nobody saw
     assert (transcriber.loads, transcriber.asked, caplog.records) == (1, [], [])

@@ -91,8 +91,9 @@ class House:
         except BackendError as error:
             result.error = error
             result.at = loop.time() - began
-        speaking.cancel()
-        await asyncio.wait([speaking])
+        finally:
+            speaking.cancel()
+            await asyncio.wait([speaking])
         result.events = self.events[before:]
         return result
 

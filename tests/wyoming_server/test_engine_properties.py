@@ -141,7 +141,8 @@ def predict(scene: Scene) -> Outcome:
         if now > scene.stop and not (scene.is_speech or has_words):
             return Outcome("", "", None, scene.stop)
         if now > scene.stop + DEADLINE:
-            return Outcome(None, "", DeadlineError, scene.stop + DEADLINE)
+            at = scene.stop + DEADLINE
+            return Outcome("", deaf[0], None, at) if deaf else Outcome(None, "", DeadlineError, at)
         if last and (last.text or (now > scene.stop and not scene.is_speech)):
             return Outcome(last.text, actor.name, None, now)
         if last and now > scene.stop:

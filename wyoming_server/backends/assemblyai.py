@@ -126,11 +126,11 @@ class AssemblyAI:
         begin_by = asyncio.get_running_loop().time() + self._options.connect_timeout
         opening = asyncio.create_task(self._open(request))
         try:
-            socket = await asyncio.shield(opening)
+            await asyncio.wait([opening])  # which leaves it alone if we are cancelled
         except asyncio.CancelledError:
             self._endings.add(self._end_session_once_open(opening))
             raise
-        opened_at = asyncio.get_running_loop().time()
+        socket, opened_at = opening.result(), asyncio.get_running_loop().time()
         try:
             return await Conversation(socket, recording, report, self._options, begin_by).final()
         finally:

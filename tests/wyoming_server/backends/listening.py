@@ -116,7 +116,7 @@ async def leaving_nothing(
             await asyncio.sleep(0)
         assert [task for task in asyncio.all_tasks() if _is_of_the_server(task)] == []
         gc.collect(1)  # the young ones; all of them take 50 ms
-        assert complaints == []
+        assert complaints == [], complaints
         assert [client for client in opened if client.fileno() != -1] == []
 
 

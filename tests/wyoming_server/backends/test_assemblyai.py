@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from modal_whisper.languages import LANGUAGES
-from modal_whisper.samples import PASSWORD
+from modal_whisper.samples import MUTED, PASSWORD
 from tests.emulators.assemblyai import (
     AssemblyAIEmulator,
     Close,
@@ -29,6 +29,7 @@ from tests.emulators.assemblyai import (
     Word,
     by_recording,
     script_for,
+    voiced_spans,
 )
 from tests.emulators.assemblyai_params import parse_query
 from tests.sounds import BYTES_PER_MS, silence, speech
@@ -73,6 +74,12 @@ async def ended(record: SessionRecord) -> SessionRecord:
     assert record.terminated
     assert record.billed_seconds < PATIENCE
     return record
+
+
+def has_final(heard: Heard, record: SessionRecord) -> bool:
+    """Whether a final was sent, and everything has arrived that was."""
+    turns = [message for _, message in record.sent if message["type"] == "Turn"]
+    return bool(record.finals) and len(heard.hypotheses) == len(turns)
 
 
 def sent_to(record: SessionRecord, pcm: bytes) -> bool:
@@ -230,13 +237,31 @@ async def test_a_natural_end_is_answered_when_the_microphone_closes_without_a_wo
         listening = asyncio.create_task(listen(backend, recording, heard=heard))
         record = await service.session()
         await say(recording, UTTERANCE)
-        await heard.until(lambda: record.finals)
+        await heard.until(lambda: has_final(heard, record))
         assert record.messages == []
         recording.end()
         final = (await listening).final
 
     assert final.text == (SCRIPT.text if model == PRO else "turn on")
     assert (await ended(record)).message_types == ["Terminate"]
+
+
+async def test_a_person_is_heard_to_have_finished_by_the_time_that_a_client_closes_the_microphone() -> None:
+    pcm = speech(sample=MUTED)
+    pcm = pcm[: voiced_spans(pcm)[-1][1] * BYTES_PER_MS] + silence(700)
+    script = script_for(pcm, MUTED.text)
+    async with (
+        emulator(script=script, latency=Latency.measured(), throttle=1.25) as service,
+        assemblyai(service.url) as backend,
+    ):
+        recording, heard = recording_of(ended=False), Heard()
+        listening = asyncio.create_task(listen(backend, recording, heard=heard))
+        record = await service.session()
+        await say(recording, pcm)
+        await heard.until(lambda: has_final(heard, record))
+        recording.end()
+        assert (await listening).final.text == MUTED.text
+    assert record.message_types == ["Terminate"]
 
 
 @pytest.mark.usefixtures("fast_service")
@@ -287,7 +312,7 @@ async def test_a_stop_right_after_the_second_sentence_does_not_lose_it() -> None
         heard = Heard()
         listening = asyncio.create_task(listen(backend, recording, heard=heard))
         record = await service.session()
-        await heard.until(lambda: record.finals)
+        await heard.until(lambda: has_final(heard, record))
         recording.write(pcm[-300 * BYTES_PER_MS :])
         recording.end()
         assert (await listening).final.text == "Turn on. Quick."
@@ -314,7 +339,7 @@ async def test_noise_after_the_last_word_costs_no_answer(force_without_turn: str
         heard = Heard()
         listening = asyncio.create_task(listen(backend, recording, heard=heard))
         record = await service.session()
-        await heard.until(lambda: record.finals)
+        await heard.until(lambda: has_final(heard, record))
         recording.end()
         await listening
     assert heard.final.text == "Turn on."
