@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 GOOD_KEY = "good-key-of-assemblyai"
 WRONG_KEY = "wrong-key-of-assemblyai"
 PATIENT: dict[str, Any] = {
+    "BACKENDS": "assemblyai,whisper,local",
     # Limits that a busy machine does not reach; a test that is about one of them sets it.
     "DEADLINE": 50,
     "ASSEMBLYAI_CONNECT_TIMEOUT": 20,
