@@ -102,3 +102,13 @@ Event = (
     | Traced
 )
 Listener = Callable[[Event], None]
+
+
+def all_of(*listeners: Listener) -> Listener:
+    """One listener that tells each of these, in this order."""
+
+    def tell(event: Event) -> None:
+        for listener in listeners:
+            listener(event)
+
+    return tell

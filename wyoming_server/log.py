@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from wyoming_server.breaker import State
@@ -19,7 +20,10 @@ from wyoming_server.events import (
 from wyoming_server.trace import Reason
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from wyoming_server.events import Event
+    from wyoming_server.trace import Trace
 
 _LOGGER = logging.getLogger("stt_failover")
 _NEWS = (Reason.SLOW_CONNECT, Reason.NO_PROGRESS, Reason.HEDGE)
@@ -75,6 +79,12 @@ def log_event(event: Event) -> None:
             _LOGGER.info("%s answered %.0f ms after the last sample", backend, ms)
         case Unanswered(error, seconds):
             _LOGGER.error("no answer for %.2f s of audio: %s", seconds, error)
+
+
+def log_traces(traces: Iterable[Trace]) -> None:
+    """Tell everything that is remembered of the latest utterances, a line each."""
+    for trace in traces:
+        _LOGGER.info("%s", json.dumps(asdict(trace)))
 
 
 def _log_failure(failure: BackendFailed) -> None:

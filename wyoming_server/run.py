@@ -19,6 +19,8 @@ from wyoming_server.announce import announce
 from wyoming_server.build import build_engine, build_server
 from wyoming_server.client import transcribe_file
 from wyoming_server.errors import BackendError
+from wyoming_server.events import all_of
+from wyoming_server.trace import Traces
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -40,9 +42,11 @@ async def run(settings: Settings) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
+    traces = Traces()
+    loop.add_signal_handler(signal.SIGUSR1, lambda: log.log_traces(traces.latest))
     connector = aiohttp.TCPConnector(limit=0)  # the number of utterances is what is limited
     async with aiohttp.ClientSession(connector=connector) as session:
-        engine = build_engine(settings, session, log.log_event)
+        engine = build_engine(settings, session, all_of(log.log_event, traces))
         server = build_server(settings, engine)
         await server.start()
         engine.start()

@@ -13,8 +13,18 @@ from tests.virtual_clock import run_virtual
 from wyoming_server import log
 from wyoming_server.audio import AudioFormat
 from wyoming_server.backends.base import Request
+from wyoming_server.breaker import Cause, State
 from wyoming_server.errors import AllFailedError, SignInRefusedError, UnreachableError
-from wyoming_server.events import Answered, BackendConnected, BackendFailed, Unanswered
+from wyoming_server.events import (
+    Answered,
+    AttemptStarted,
+    BackendConnected,
+    BackendFailed,
+    BreakerChanged,
+    BudgetReached,
+    Unanswered,
+)
+from wyoming_server.trace import Reason
 from wyoming_server.utterance import Utterance, Wishes
 
 if TYPE_CHECKING:
@@ -62,6 +72,37 @@ def set_up() -> Iterator[Callable[..., None]]:
             "ERROR",
             "no answer for 2.50 s of audio: no backend could answer (assemblyai: sign-in refused (1008))",
         ),
+        (
+            AttemptStarted("whisper", Reason.HEDGE, 2.5),
+            "INFO",
+            "whisper is asked too, because the one before is late (2.50 s of audio)",
+        ),
+        (
+            BackendFailed("assemblyai", REFUSED, None, 1.0, was_known=True),
+            "DEBUG",
+            "assemblyai failed again: sign-in refused (1008)",
+        ),
+        (
+            BreakerChanged("assemblyai", State.OPEN, Cause.SIGN_IN, None),
+            "WARNING",
+            "assemblyai is left out (sign-in) until the settings change",
+        ),
+        (
+            BreakerChanged("whisper", State.OPEN, Cause.NETWORK, 9.7),
+            "WARNING",
+            "whisper is left out (network); tried again in 10 s",
+        ),
+        (
+            BreakerChanged("whisper", State.HALF_OPEN, Cause.NETWORK, None),
+            "DEBUG",
+            "trying whisper in the background",
+        ),
+        (BreakerChanged("whisper", State.CLOSED, None, None), "INFO", "whisper is back"),
+        (
+            BudgetReached("assemblyai", 0.504),
+            "WARNING",
+            "assemblyai has cost $0.50 today and is asked last until tomorrow",
+        ),
     ],
 )
 def test_every_fact_is_one_line(
@@ -70,6 +111,15 @@ def test_every_fact_is_one_line(
     with caplog.at_level("DEBUG"):
         log.log_event(event)
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [(level, line)]
+
+
+@pytest.mark.parametrize("reason", [Reason.FIRST, Reason.RACE, Reason.FAILED])
+def test_that_somebody_is_asked_as_expected_is_no_news(
+    reason: Reason, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("DEBUG"):
+        log.log_event(AttemptStarted("whisper", reason, 1.0))
+    assert caplog.records == []
 
 
 def test_text_lines_have_a_time_and_a_level_and_go_to_standard_error(

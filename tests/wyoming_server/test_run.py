@@ -59,6 +59,23 @@ async def worker() -> AsyncIterator[tuple[str, ScriptedTranscriber, threading.Ev
         await runner.cleanup()
 
 
+async def test_sigusr1_writes_what_happened_in_the_latest_utterances_to_the_log(
+    worker: tuple[str, ScriptedTranscriber, threading.Event],
+) -> None:
+    url, _, let_go = worker
+    let_go.set()
+    settings = {"BACKENDS": "whisper", "WHISPER_SERVICE_URL": url}
+    async with processes.on_thread(processes.server(**settings)) as server, connected(server) as client:
+        await client.say(VOICE)
+        assert await client.text() == "open the door"
+        server.send(signal.SIGUSR1)
+        await asyncio.to_thread(
+            server.wait_logged, '"backend": "whisper", "reason": "first", "outcome": "won"'
+        )
+        assert server.is_running
+    assert "open the door" not in server.log
+
+
 # The end
 
 
