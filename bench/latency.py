@@ -49,6 +49,7 @@ def main() -> None:
         "LOCAL_ENABLED": "false",
         "ASSEMBLYAI_API_KEY": KEY,
         "ASSEMBLYAI_STREAMING_URL": url,
+        "ASSEMBLYAI_SYNC_URL": "http://127.0.0.1:9",  # nobody: what is measured is the first backend alone
         "MAX_CONNECTIONS": "5000",
     }
     delays, memory = [], []

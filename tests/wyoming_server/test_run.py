@@ -66,12 +66,11 @@ async def test_sigusr1_writes_what_happened_in_the_latest_utterances_to_the_log(
     let_go.set()
     settings = {"BACKENDS": "whisper", "WHISPER_SERVICE_URL": url}
     async with processes.on_thread(processes.server(**settings)) as server, connected(server) as client:
-        await client.say(VOICE)
-        assert await client.text() == "open the door"
+        for _ in range(2):  # by the second answer all is known of the first utterance
+            await client.say(VOICE)
+            assert await client.text() == "open the door"
         server.send(signal.SIGUSR1)
-        await asyncio.to_thread(
-            server.wait_logged, '"backend": "whisper", "reason": "first", "outcome": "won"'
-        )
+        await asyncio.to_thread(server.wait_logged, '"reason": "first", "outcome": "won"')
         assert server.is_running
     assert "open the door" not in server.log
 
