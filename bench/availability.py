@@ -138,7 +138,7 @@ async def _live(names: list[str], days: int, utterances: int, seed: int) -> Tall
         chance=random.random,
     )
     tally = Tally([])
-    repairs = asyncio.create_task(_repair(engine, names, days, seed))
+    repairs = asyncio.create_task(_repair(engine, days, seed))
     for _ in range(days * utterances):
         await asyncio.sleep(random.expovariate(utterances / _DAY))
         await _say(engine, random, tally)
@@ -148,14 +148,13 @@ async def _live(names: list[str], days: int, utterances: int, seed: int) -> Tall
     return tally
 
 
-async def _repair(engine: Engine, names: list[str], days: int, seed: int) -> None:
+async def _repair(engine: Engine, days: int, seed: int) -> None:
     """Somebody enters a new key at the end of every outage that an old key was the cause of."""
     loop = asyncio.get_running_loop()
-    if "assemblyai" in names:
-        for outage in outages(Random(seed), share=0.05, seconds=days * _DAY):
-            if outage.trouble == "key":
-                await asyncio.sleep(outage.end - loop.time())
-                engine.close_breakers()
+    for outage in outages(Random(seed), share=0.05, seconds=days * _DAY):
+        if outage.trouble == "key":
+            await asyncio.sleep(outage.end - loop.time())
+            engine.close_breakers()
 
 
 async def _say(engine: Engine, random: Random, tally: Tally) -> None:
