@@ -237,6 +237,7 @@ class Race:
         deadline, hint, overdue = self._deadline_at(), self._hint_at(), self._overdue()
         if deadline is not None and now >= deadline:
             self._reports.put_nowait(_Overdue())
+            return
         if hint is not None and now >= hint:
             self._hint()
         if overdue is not None and now >= overdue[0] and overdue[1] is not None:
