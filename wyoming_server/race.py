@@ -138,9 +138,9 @@ class Race:
             has_words = any(attempt.has_words for attempt in self.attempts)
             return None if self._recording.speech.heard or has_words else self._conclude("", None)
         if isinstance(report, _Overdue):
-            return self._give_up(
-                DeadlineError(f"no answer within {self._rules.deadline:g} s after the last sample")
-            )
+            if answer := self._answer_of_the_deaf():
+                return answer
+            raise DeadlineError(f"no answer within {self._rules.deadline:g} s after the last sample")
         attempt, progress = report.attempt, report.progress
         if isinstance(progress, BackendError):
             return self._fail(attempt, progress)
@@ -194,14 +194,14 @@ class Race:
             self._start_next(Reason.FAILED)
         if successor is not None:
             return None
-        return self._give_up(AllFailedError({item.name: item.error for item in self.attempts if item.error}))
+        if answer := self._answer_of_the_deaf():
+            return answer
+        raise AllFailedError({item.name: item.error for item in self.attempts if item.error})
 
-    def _give_up(self, error: BackendError) -> Hypothesis:
+    def _answer_of_the_deaf(self) -> Hypothesis | None:
         """An empty answer by somebody who listened beats no answer at all: it was noise, not an outage."""
-        silent = next((item for item in self.attempts if isinstance(item.error, NoWordsError)), None)
-        if silent is None:
-            raise error
-        return self._conclude("", silent)
+        deaf = next((item for item in self.attempts if isinstance(item.error, NoWordsError)), None)
+        return self._conclude("", deaf) if deaf else None
 
     def _next_is_fit(self) -> bool:
         """Whether somebody waits whom it costs the user nothing to ask; who is known bad is a last resort."""
