@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.emulators.assemblyai_script import script_for
+from tests.emulators.assemblyai_sync import Body, Drop, Fault, Stall, Status, SyncEmulator
+from tests.sounds import speech
+from tests.wyoming_server.backends.listening import (
+    PATIENCE,
+    Heard,
+    leaving_nothing,
+    listen,
+    recording_of,
+    say,
+)
+from wyoming_server.backends.assemblyai_sync import AssemblyAISync, AssemblyAISyncOptions
+from wyoming_server.backends.base import Hypothesis, Request
+from wyoming_server.errors import (
+    BackendError,
+    OverdueError,
+    OverloadedError,
+    RateLimitedError,
+    RejectedError,
+    SignInRefusedError,
+    UnreachableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+KEY = "good-key"
+VOICE = speech(1500)
+WORDS = "Weasels have eaten our phone system."
+
+
+def options(url: str, **changes: Any) -> AssemblyAISyncOptions:
+    """Patient ones, so that a slow machine fails no test."""
+    return AssemblyAISyncOptions(
+        **{
+            "api_key": KEY,
+            "url": url,
+            "model": "universal-3-5-pro",
+            "languages": (),
+            "connect_timeout": PATIENCE,
+            "timeout": PATIENCE,
+            **changes,
+        }
+    )
+
+
+class Stage:
+    """The backend before the emulator, and what it says that it spent."""
+
+    def __init__(self, emulator: SyncEmulator, backend: AssemblyAISync, spent: list[float]) -> None:
+        self.emulator = emulator
+        self.backend = backend
+        self.spent = spent
+
+
+@asynccontextmanager
+async def stage(fault: Fault | None = None, **changes: Any) -> AsyncIterator[Stage]:
+    spent: list[float] = []
+    async with (
+        SyncEmulator(script=script_for(VOICE, WORDS), fault=fault) as emulator,
+        leaving_nothing() as session,
+    ):
+        backend = AssemblyAISync(options(emulator.url, **changes), session, spent.append)
+        yield Stage(emulator, backend, spent)
+        await backend.close()
+
+
+async def test_a_recording_of_the_past_is_uploaded_whole_and_answered() -> None:
+    async with stage() as it:
+        heard = await listen(it.backend, recording_of(VOICE))
+        assert heard.connected.is_set()
+        assert heard.hypotheses == [Hypothesis(WORDS, is_final=True)]
+        (record,) = it.emulator.requests
+        assert bytes(record.audio) == VOICE
+        assert record.headers["authorization"] == KEY
+        assert record.headers["x-aai-model"] == "universal-3-5-pro"
+        assert record.config == {"sample_rate": 16_000, "channels": 1}
+        assert it.spent == [pytest.approx(1.5)]
+
+
+async def test_the_voice_is_uploaded_while_it_is_spoken() -> None:
+    async with stage() as it:
+        recording = recording_of(VOICE[:9600], ended=False)
+        listening = asyncio.create_task(listen(it.backend, recording))
+        await say(recording, VOICE[9600:])
+        (record,) = it.emulator.requests
+        assert len(record.audio) > len(VOICE) // 2
+        recording.end()
+        assert (await listening).texts == [WORDS]
+        assert bytes(record.audio) == VOICE
+
+
+async def test_language_and_names_are_passed_on() -> None:
+    async with stage() as it:
+        await listen(it.backend, recording_of(VOICE), Request("de", ("Hue",), ("Sonos", "Hue")))
+        config = it.emulator.requests[0].config
+        assert (config["language_codes"], config["keyterms_prompt"]) == (["de"], ["Hue", "Sonos"])
+
+
+async def test_languages_of_the_settings_come_before_those_of_the_request() -> None:
+    async with stage(languages=("fr", "en")) as it:
+        await listen(it.backend, recording_of(VOICE), Request("de"))
+        assert it.emulator.requests[0].config["language_codes"] == ["fr", "en"]
+
+
+async def test_no_more_names_than_the_service_takes() -> None:
+    async with stage() as it:
+        await listen(it.backend, recording_of(VOICE), Request(names=tuple(f"name{n:03}" for n in range(300))))
+        await listen(it.backend, recording_of(VOICE), Request(names=tuple(f"{n}" * 900 for n in range(9))))
+        first, second = (record.config["keyterms_prompt"] for record in it.emulator.requests)
+        assert (len(first), first[0]) == (100, "name000")
+        assert len(second) == 8
+
+
+async def test_audio_that_is_too_short_is_filled_up() -> None:
+    async with stage() as it:
+        assert (await listen(it.backend, recording_of(bytes(320)))).texts == [""]
+        assert bytes(it.emulator.requests[0].audio) == bytes(80 * 32)
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (Status(400), RejectedError),
+        (Status(401), SignInRefusedError),
+        (Status(413), RejectedError),
+        (Status(415), RejectedError),
+        (Status(429, 7), RateLimitedError),
+        (Status(500), OverloadedError),
+        (Status(503, 2), OverloadedError),
+        (Status(504), OverloadedError),
+        (Drop(), UnreachableError),
+        (Drop(9600), UnreachableError),
+        (Body("{"), RejectedError),
+        (Body("[]"), RejectedError),
+        (Body('{"words": []}'), RejectedError),
+        (Body('{"text": null}'), RejectedError),
+    ],
+)
+async def test_everything_that_goes_wrong_has_its_error(fault: Fault, error: type[BackendError]) -> None:
+    async with stage(fault) as it:
+        with pytest.raises(error) as caught:
+            await listen(it.backend, recording_of(VOICE))
+        assert KEY not in str(caught.value)
+        if isinstance(caught.value, RateLimitedError):
+            assert caught.value.retry_after == 7
+
+
+async def test_a_refusal_is_seen_while_the_person_still_speaks_and_costs_nothing() -> None:
+    async with stage(Status(401)) as it:
+        recording = recording_of(VOICE, ended=False)
+        with pytest.raises(SignInRefusedError):
+            await listen(it.backend, recording)
+        assert recording.ended_at is None
+        assert it.spent == []
+
+
+async def test_a_wrong_key_is_refused() -> None:
+    async with stage(api_key="wrong-key") as it:
+        with pytest.raises(SignInRefusedError, match=r"^sign-in refused \(HTTP 401\)$"):
+            await listen(it.backend, recording_of(VOICE))
+
+
+async def test_no_answer_is_overdue_and_billed() -> None:
+    async with stage(Stall(), timeout=0.2) as it:
+        with pytest.raises(OverdueError, match=r"no answer within 0\.2 s after the last sample"):
+            await listen(it.backend, recording_of(VOICE))
+        assert it.spent == [pytest.approx(1.5)]
+
+
+async def test_the_clock_of_the_answer_starts_when_the_person_has_stopped() -> None:
+    async with stage(timeout=0.3) as it:
+        recording = recording_of(VOICE, ended=False)
+        listening = asyncio.create_task(listen(it.backend, recording))
+        await asyncio.sleep(0.6)
+        assert not listening.done()
+        recording.end()
+        assert (await listening).texts == [WORDS]
+
+
+async def test_nobody_there_is_unreachable() -> None:
+    async with stage() as it:
+        url = it.emulator.url
+    async with leaving_nothing() as session:
+        with pytest.raises(UnreachableError):
+            await listen(AssemblyAISync(options(url), session), recording_of(VOICE))
+
+
+async def test_a_host_that_never_accepts_is_unreachable_in_time() -> None:
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, backlog=1)
+    port = server.sockets[0].getsockname()[1]
+    async with server, leaving_nothing() as session:
+        # TLS to somebody who says nothing: the handshake never ends.
+        backend = AssemblyAISync(options(f"https://127.0.0.1:{port}", connect_timeout=0.2), session)
+        with pytest.raises(UnreachableError, match=r"no connection within 0\.2 s"):
+            await listen(backend, recording_of(VOICE))
+
+
+async def test_giving_up_leaves_nothing_behind() -> None:
+    async with stage() as it:
+        heard = Heard()
+        listening = asyncio.create_task(listen(it.backend, recording_of(VOICE, ended=False), heard=heard))
+        async with asyncio.timeout(PATIENCE):
+            await heard.connected.wait()
+        listening.cancel()
+        await asyncio.wait([listening])
+        async with asyncio.timeout(PATIENCE):
+            await it.emulator.requests[0].over.wait() if it.emulator.requests else None
+        assert it.spent == [pytest.approx(1.5)]
+
+
+async def test_a_probe_opens_a_connection_only() -> None:
+    async with stage() as it:
+        await it.backend.probe()
+        assert (it.emulator.warmed, it.emulator.requests) == (1, [])
+    async with leaving_nothing() as session:
+        with pytest.raises(UnreachableError):
+            await AssemblyAISync(options(it.emulator.url), session).probe()
+
+
+def test_the_key_is_not_shown() -> None:
+    assert "secret-key" not in repr(options("https://x", api_key="secret-key"))
+
+
+def test_a_model_that_we_do_not_know_is_trusted_with_the_languages_of_the_oldest() -> None:
+    known = AssemblyAISync(options("https://x"), None)  # type: ignore[arg-type]  # asks nobody
+    other = AssemblyAISync(options("https://x", model="universal-9"), None)  # type: ignore[arg-type]
+    assert known.languages == other.languages
+    assert "en" in known.languages
+    assert not known.hears_while_spoken
