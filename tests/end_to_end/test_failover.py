@@ -15,6 +15,7 @@ from tests.emulators.assemblyai import (
     Stall,
     script_for,
 )
+from tests.emulators.assemblyai_sync import SyncEmulator
 from tests.end_to_end.clips import LEADER, MUTED, PASSWORD, WEASELS, Clip
 from tests.end_to_end.stage import GOOD_KEY, WRONG_KEY
 from tests.end_to_end.worker import Witness
@@ -122,6 +123,28 @@ async def test_a_connection_dropped_in_mid_speech_hands_over(stage: Stage, worke
     reason = r"the connection was dropped \(1006\)"
     assert 1.5 <= scene.seconds_at_takeover("assemblyai", reason, "whisper") < WEASELS.seconds
     assert scene.has_logged(r"connected to assemblyai \(\d+ ms\)")
+
+
+async def test_after_a_drop_the_same_vendors_other_endpoint_gets_the_whole_utterance(
+    stage: Stage, worker: Worker
+) -> None:
+    other = SyncEmulator({GOOD_KEY}, script=script_for(WEASELS.pcm, WEASELS.text))
+    async with service(WEASELS, Fault("audio", Drop(), audio_ms=1500)) as assemblyai, other:
+        scene = await stage.play(
+            WEASELS,
+            assemblyai=assemblyai,
+            worker=worker,
+            BACKENDS="assemblyai,assemblyai_sync,whisper",
+            ASSEMBLYAI_SYNC_URL=other.url,
+        )
+
+    scene.assert_answered_by("assemblyai_sync")
+    assert scene.answer.text == WEASELS.text
+    (request,) = other.requests
+    assert bytes(request.audio) == WEASELS.pcm
+    assert worker.heard == []
+    reason = r"the connection was dropped \(1006\)"
+    assert 1.5 <= scene.seconds_at_takeover("assemblyai", reason, "assemblyai_sync") < WEASELS.seconds
 
 
 async def test_an_error_frame_in_mid_speech_hands_over(stage: Stage, worker: Worker) -> None:
