@@ -420,6 +420,32 @@ async def test_more_utterances_than_the_model_can_answer_are_refused(
     assert isinstance((await one.answers())[-1], Final)
 
 
+async def test_warm_loads_the_model_and_answers_when_that_is_done(
+    work: Workers, go_on: threading.Event
+) -> None:
+    worker = await work(loading=[go_on])
+    warming = asyncio.create_task(worker.get("/warm"))
+    await worker.transcriber.wait_loading()
+    assert (await worker.get("/health"))[1]["status"] == "loading"
+    assert not warming.done()
+    go_on.set()
+    status, body = await warming
+    assert (status, body["status"]) == (200, "ready")
+    assert worker.transcriber.loads == 1
+
+
+async def test_warm_says_why_the_model_cannot_be_loaded(work: Workers) -> None:
+    worker = await work(loading=[ModelUnavailableError(NO_MODEL)])
+    status, body = await worker.get("/warm")
+    assert (status, body["status"], body["error"]) == (503, "failed", NO_MODEL)
+
+
+async def test_warm_is_for_those_with_the_key(work: Workers) -> None:
+    worker = await work(api_key=KEY)
+    assert (await worker.get("/warm"))[0] == 401
+    assert (await worker.get("/warm", {"Authorization": f"Bearer {KEY}"}))[0] == 200
+
+
 async def test_a_client_that_sends_nothing_is_sent_away(work: Workers) -> None:
     client = await (await work(limits=Limits(idle_timeout=0.1))).dial()
     async with asyncio.timeout(PATIENCE):

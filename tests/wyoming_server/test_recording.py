@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.sounds import BYTES_PER_MS, silence, speech
 from tests.virtual_clock import virtual_clock
-from wyoming_server.recording import Recording
+from wyoming_server.recording import Reader, Recording
 
 
 def new_recording(max_seconds: float = 60.0) -> Recording:
@@ -311,4 +311,40 @@ async def test_any_sizes_of_writes_and_reads_give_back_the_same_bytes(
     assert [await task for task in listening] == [expected] * len(readers)
     assert recording.seconds == len(expected) / 32_000
     assert recording.is_capped == (position >= cap_ms * 32)
+    assert recording._waiting == []
+
+
+# A reader
+
+
+@virtual_clock
+async def test_a_reader_passes_the_recording_on_and_counts_what_was_taken() -> None:
+    recording = new_recording()
+    reader, other = Reader(recording), Reader(recording)
+    recording.write(speech(600))
+    async with aclosing(reader.frames(50, 200)) as frames:
+        assert await anext(frames) == speech(600)[: 200 * BYTES_PER_MS]
+        assert (reader.bytes_read, other.bytes_read) == (200 * BYTES_PER_MS, 0)
+    assert reader.seconds == recording.seconds
+    assert reader.speech is recording.speech
+    assert reader.ended_at is None
+    waiting = asyncio.create_task(reader.wait_ended())
+    await asyncio.sleep(1)
+    assert not waiting.done()
+    recording.end()
+    await waiting
+    assert reader.ended_at == recording.ended_at == 1.0
+    assert b"".join([frame async for frame in other.frames()]) == speech(600)
+    assert other.bytes_read == len(speech(600))
+
+
+@virtual_clock
+async def test_a_reader_that_is_closed_waits_for_nothing_any_more() -> None:
+    recording = new_recording()
+    frames = Reader(recording).frames()
+    waiting = asyncio.ensure_future(anext(frames))
+    await asyncio.sleep(1)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    await frames.aclose()
     assert recording._waiting == []

@@ -23,6 +23,7 @@ from tests.engines import ignore, new_engine
 from tests.fake_backends import ScriptedBackend, Wait
 from tests.fakes import PATIENCE, ScriptedTranscriber
 from tests.sounds import speech
+from tests.virtual_clock import run_virtual
 from tests.wyoming_server.serving import connected, encoded
 from wyoming_server import run as run_module
 from wyoming_server.settings import validate
@@ -73,6 +74,19 @@ async def test_sigusr1_writes_what_happened_in_the_latest_utterances_to_the_log(
         await asyncio.to_thread(server.wait_logged, '"reason": "first", "outcome": "won"')
         assert server.is_running
     assert "open the door" not in server.log
+
+
+def test_backends_are_kept_warm_for_those_who_ask_for_it() -> None:
+    backend = ScriptedBackend("sleepy")
+
+    async def main() -> None:
+        keeping = asyncio.create_task(run_module._keep_warm(new_engine([backend]), 30.0))
+        await asyncio.sleep(100)
+        keeping.cancel()
+        await asyncio.wait([keeping])
+
+    run_virtual(main())
+    assert backend.warmed_at == [0.0, 30.0, 60.0, 90.0]
 
 
 # The end
