@@ -4,7 +4,6 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export UV_CACHE_DIR=${UV_CACHE_DIR:-$PWD/.cache/uv} PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-export MODEL_DIR=${MODEL_DIR:-$PWD/.cache/models}
 uv=.cache/tools/bin/uv
 
 die() {

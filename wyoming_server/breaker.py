@@ -10,6 +10,7 @@ from wyoming_server.errors import (
     DisconnectedError,
     OverdueError,
     RateLimitedError,
+    RejectedError,
     SignInRefusedError,
     UnreachableError,
 )
@@ -21,6 +22,7 @@ _FIRST_PAUSE: Final = 5.0
 _LONGEST_PAUSE: Final = 300.0
 _RATE_LIMIT_PAUSE: Final = 30.0
 """Where the service does not say how long to wait: AssemblyAI counts new sessions by the minute."""
+_LONGEST_TOLD: Final = 3600.0
 _JITTER: Final = 0.2
 _LATE_IN_A_ROW: Final = 3
 """One late answer is cured by the hedge and may be chance; so many are an outage."""
@@ -81,7 +83,9 @@ class Breaker:
     def fail(self, error: BackendError) -> None:
         """It gave an error instead of a final."""
         match error:
-            case OverdueError():
+            case (
+                OverdueError() | RejectedError()
+            ):  # the one may be chance, the other this one request's fault
                 self.be_late()
             case SignInRefusedError():
                 self._open(Cause.SIGN_IN, None)
@@ -99,13 +103,16 @@ class Breaker:
     def _open(self, cause: Cause, told_pause: float | None) -> None:
         if self.state is State.OPEN and self.cause is Cause.SIGN_IN:
             return
+        was_open = self.state is State.OPEN
+        if not was_open:  # those who were under way then tell of the same outage
+            self._failures = min(self._failures + 1, 16)
         first = _RATE_LIMIT_PAUSE if cause is Cause.RATE_LIMIT else _FIRST_PAUSE
-        pause = min(first * 2.0**self._failures, _LONGEST_PAUSE)
+        pause = min(first * 2.0 ** (self._failures - 1), _LONGEST_PAUSE)
         pause *= 1 + _JITTER * (2 * self._chance() - 1)
-        self._failures = min(self._failures + 1, 16)
         self.state, self.cause = State.OPEN, cause
-        # Never sooner than told; several servers that were told the same must not come back together.
-        due = self._clock() + (
-            pause if told_pause is None else max(told_pause, 0) * (1 + _JITTER * self._chance())
-        )
+        if told_pause is not None:  # several servers that were told the same must not come back together
+            pause = min(max(told_pause, 0.0), _LONGEST_TOLD) * (1 + _JITTER * self._chance())
+        due = self._clock() + pause
+        if was_open and self.probe_at is not None:
+            due = max(due, self.probe_at)  # never sooner than told
         self.probe_at = None if cause is Cause.SIGN_IN else due

@@ -60,6 +60,7 @@ class Connection:
         self._wishes = Wishes(Request(names=key_terms))
         self._utterance: Utterance | None = None
         self._is_open = False  # between an utterance's audio-start and its audio-stop
+        self._has_erred = False
         self._is_refusing_audio = False  # what is still to come of an utterance that got its error
         self.last_event_at = asyncio.get_running_loop().time()
         """When the client last said something; loop time."""
@@ -153,7 +154,9 @@ class Connection:
 
     async def _refuse(self, error: ClientError) -> None:
         """Tell the client; of an utterance that is still open this is the one answer."""
-        _LOGGER.info("refused a client: %s", error)
+        # One line for a client, however often it errs.
+        _LOGGER.log(logging.DEBUG if self._has_erred else logging.INFO, "refused a client: %s", error)
+        self._has_erred = True
         if self._utterance and self._is_open:
             await self._utterance.cancel()
         self._is_open = False
@@ -210,6 +213,8 @@ class Connection:
         return Wishes(request, isinstance(context, dict) and bool(context.get("streaming")))
 
     async def _write(self, event: Event) -> None:
+        if self._writer.is_closing():
+            raise ConnectionResetError
         try:
             async with asyncio.timeout(_WRITE_TIMEOUT):
                 await async_write_event(event, self._writer)

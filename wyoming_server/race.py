@@ -157,7 +157,7 @@ class Race:
         return replace(progress, backend=progress.backend or attempt.name) if leader is attempt else None
 
     def _judge_final(self, final: Hypothesis, attempt: Attempt) -> Hypothesis | None:
-        if not final.text and self._recording.ended_at is None:
+        if self._recording.ended_at is None:  # with words or without: the rest would be lost
             return self._fail(attempt, InternalError("gave up listening before the person had stopped"))
         if not final.text and self._recording.speech.heard:
             return self._fail(attempt, NoWordsError("no words, though somebody spoke"))
@@ -267,9 +267,11 @@ class Race:
 
         None where nobody is there to be started beside it; a reason of None only means to look again.
         """
-        if self._rules.strategy is Strategy.FAILOVER or not self._next_is_fit():
+        if self._rules.strategy is Strategy.FAILOVER or not self._waiting:
             return None
         newest, patience, stopped_at = self.attempts[-1], self._rules.patience, self._stopped_at()
+        if not self._next_is_fit():  # the last resort, while there is time for an answer
+            return None if stopped_at is None else (stopped_at + self._rules.deadline / 2, Reason.HEDGE)
         if stopped_at is not None:
             wait = patience.after_stop(newest.member.health.p95) if self._may_hedge else patience.most
             at = min(max(stopped_at, newest.started_at) + wait, stopped_at + patience.most)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from wyoming_server.errors import BackendError, InternalError, UnreachableError
@@ -23,10 +24,12 @@ class Recovery:
     def __init__(self, backend: Backend, health: Health) -> None:
         self._backend = backend
         self._health = health
+        self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def watch(self) -> None:
         """Begin where the breaker has opened; to be called after each change of the health."""
+        self._changed.set()
         is_needed = not self._health.is_closed and self._health.probe_at is not None
         if is_needed and (self._task is None or self._task.done()):
             self._task = asyncio.create_task(self._probe_until_closed(), name=f"probe {self._backend.name}")
@@ -38,9 +41,12 @@ class Recovery:
             await asyncio.wait([self._task])
 
     async def _probe_until_closed(self) -> None:
-        loop = asyncio.get_running_loop()
         while not self._health.is_closed and (due := self._health.probe_at) is not None:
-            await asyncio.sleep(due - loop.time())
+            self._changed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await self._changed.wait()
+                continue
             if self._health.probe_at != due:
                 continue  # meanwhile it has failed again, or is closed
             self._health.begin_probe()
@@ -51,7 +57,11 @@ class Recovery:
                 self._health.failed(UnreachableError(f"no answer to a probe within {_PROBE_SECONDS:g} s"))
             except BackendError as error:
                 self._health.failed(error)
-            except Exception as error:  # a defect in one backend must not end the watch over it
+            # A defect in one backend must not end the watch over it.
+            except (Exception, asyncio.CancelledError) as error:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
                 _LOGGER.exception("probing %s has a defect", self._backend.name)
                 self._health.failed(InternalError(f"unexpected {type(error).__name__}"))
             else:

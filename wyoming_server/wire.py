@@ -5,20 +5,20 @@ An event is one line of JSON, then `data_length` bytes of JSON, then `payload_le
 
 from __future__ import annotations
 
+import asyncio
 import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from wyoming.event import Event
 
 from wyoming_server.errors import FramingError
 
-if TYPE_CHECKING:
-    import asyncio
-
 MAX_HEADER_BYTES: Final = 64 * 1024
 MAX_DATA_BYTES: Final = 64 * 1024
 MAX_PAYLOAD_BYTES: Final = 1024 * 1024
 _READ_BYTES: Final = 64 * 1024
+_MOST_IN_A_ROW: Final = 64
+"""Events that a client may send at once before others have their turn."""
 
 
 class EventReader:
@@ -28,9 +28,14 @@ class EventReader:
         self._stream = stream
         self._buffer = bytearray()
         self._header: _Header | None = None
+        self._in_a_row = 0
 
     async def read(self) -> Event | None:
         """The next event, None at the end of the stream; raises FramingError."""
+        self._in_a_row += 1
+        if self._in_a_row > _MOST_IN_A_ROW:
+            self._in_a_row = 0
+            await asyncio.sleep(0)
         while (event := self._take()) is None:
             received = await self._stream.read(_READ_BYTES)
             if not received:

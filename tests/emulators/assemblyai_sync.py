@@ -32,6 +32,8 @@ _RATES = frozenset({8000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000})
 _SHORTEST_MS, _LONGEST_MS = 80, 120_000
 _MAX_BYTES = 40 * 1024 * 1024
 _MAX_TERMS, _MAX_TERM_CHARACTERS = 100, 8000
+_MAX_TURNS, _MAX_TURN_CHARACTERS = 500, 16_000
+_MAX_PROMPT_CHARACTERS = 6000
 _TITLES = {
     400: "Bad Audio",
     401: "Unauthorized",
@@ -62,7 +64,16 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """Take all of the upload, and never answer."""
+    """Never answer, and read no more after so many bytes of audio; None: take all of the upload."""
+
+    after_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """Answer with bytes that are no HTTP."""
+
+    data: bytes = b"\x00\xff no HTTP\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +83,7 @@ class Body:
     text: str
 
 
-Fault = Status | Drop | Stall | Body
+Fault = Status | Drop | Stall | Noise | Body
 
 
 @dataclass(slots=True, eq=False)
@@ -150,7 +161,7 @@ class SyncEmulator:
 
     async def _warm(self, _: web.Request) -> web.Response:
         self.warmed += 1
-        return web.Response()
+        return web.Response(status=self.fault.status if isinstance(self.fault, Status) else 200)
 
     async def _transcribe(self, request: web.Request) -> web.StreamResponse:
         names = ("authorization", "x-aai-model", "content-type", "transfer-encoding")
@@ -161,6 +172,10 @@ class SyncEmulator:
             self._check_head(request, fault)
             await self._read(request, record, fault)
             if isinstance(fault, Stall):
+                await self._stopping.wait()
+            if isinstance(fault, Noise) and request.transport:
+                request.transport.write(fault.data)
+                request.transport.close()
                 await self._stopping.wait()
             await asyncio.sleep(self.latency)
             text = self._words(record)
@@ -212,14 +227,19 @@ class SyncEmulator:
                 while piece := await part.read_chunk():
                     record.audio += piece
                     record.pieces += 1
-                    if isinstance(fault, Drop) and len(record.audio) >= fault.after_bytes:
-                        reset(cast("asyncio.Transport", request.transport))
-                        await self._stopping.wait()
+                    await self._break(request, len(record.audio), fault)
                     if len(record.audio) > _MAX_BYTES:
                         raise _RefusalError(413, "the audio is larger than 40 MB")
         if content_type is None:
             raise _RefusalError(400, "there is no audio", "Bad Request")
         _check_audio(record, content_type)
+
+    async def _break(self, request: web.Request, read: int, fault: Fault | None) -> None:
+        if isinstance(fault, Drop) and read >= fault.after_bytes:
+            reset(cast("asyncio.Transport", request.transport))
+            await self._stopping.wait()
+        if isinstance(fault, Stall) and fault.after_bytes is not None and read >= fault.after_bytes:
+            await self._stopping.wait()
 
     def _words(self, record: SyncRecord) -> str:
         script = self.script(bytes(record.audio)) if callable(self.script) else self.script
@@ -237,6 +257,11 @@ def _config(text: bytes | bytearray) -> dict[str, Any]:
     terms = config.get("keyterms_prompt", [])
     if len(terms) > _MAX_TERMS or sum(map(len, terms)) > _MAX_TERM_CHARACTERS:
         raise _RefusalError(400, "too many keyterms", "Bad Request")
+    turns = config.get("conversation_context", [])
+    if len(turns) > _MAX_TURNS or sum(map(len, turns)) > _MAX_TURN_CHARACTERS:
+        raise _RefusalError(400, "too much conversation_context", "Bad Request")
+    if len(config.get("prompt", "")) > _MAX_PROMPT_CHARACTERS:
+        raise _RefusalError(400, "the prompt is too long", "Bad Request")
     return config
 
 

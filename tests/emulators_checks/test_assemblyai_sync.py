@@ -138,6 +138,10 @@ async def test_only_the_buffered_path_takes_the_config_last(recording: Recording
         ((config(**CONFIG),), 400, "there is no audio"),
         ((("config", b"[]", "application/json"), pcm(bytes(6400))), 400, "no JSON object"),
         ((config(**CONFIG, keyterms_prompt=["x"] * 101), pcm(bytes(6400))), 400, "too many keyterms"),
+        ((config(**CONFIG, keyterms_prompt=["x" * 8001]), pcm(bytes(6400))), 400, "too many keyterms"),
+        ((config(**CONFIG, conversation_context=["x"] * 501), pcm(bytes(6400))), 400, "too much"),
+        ((config(**CONFIG, conversation_context=["x" * 16_001]), pcm(bytes(6400))), 400, "too much"),
+        ((config(**CONFIG, prompt="x" * 6001), pcm(bytes(6400))), 400, "the prompt is too long"),
     ],
 )
 async def test_what_the_service_does_not_take(

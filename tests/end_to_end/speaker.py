@@ -69,6 +69,18 @@ class Speaker:
         """All that the server has sent."""
         return [event for _, event in self._heard]
 
+    @property
+    def partials(self) -> list[str]:
+        """The whole text so far, each time that the server has streamed more of it."""
+        texts, text = [], ""
+        for event in self.events:
+            if TranscriptStart.is_type(event.type):
+                text = ""
+            elif TranscriptChunk.is_type(event.type):
+                text += TranscriptChunk.from_event(event).text
+                texts.append(text)
+        return texts
+
     async def say(self, clip: Clip, *, language: str | None = None) -> None:
         """Speak, and return when the first terminal event has come."""
         wish = Transcribe(language=language or clip.language, context={"streaming": True})
@@ -99,7 +111,7 @@ class Speaker:
             return Answer(error.text, error.code, None, None, *times)
         transcript = Transcript.from_event(event)
         backend = (transcript.context or {}).get("backend")
-        assert self._streamed_text() == transcript.text
+        assert (self.partials or [""])[-1] == transcript.text
         return Answer(transcript.text, None, backend, transcript.language, *times)
 
     async def _listen(self) -> None:
@@ -107,15 +119,6 @@ class Speaker:
             self._heard.append((self._loop.time(), event))
             if _is_terminal(event):
                 self._is_answered.set()
-
-    def _streamed_text(self) -> str:
-        text = ""
-        for event in self.events:
-            if TranscriptStart.is_type(event.type):
-                text = ""
-            elif TranscriptChunk.is_type(event.type):
-                text += TranscriptChunk.from_event(event).text
-        return text
 
 
 def _is_terminal(event: Event) -> bool:

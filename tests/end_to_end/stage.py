@@ -123,18 +123,19 @@ class Stage:
             facts,
             self._directly(clip) if asked_whisper else None,
         )
-        self._assert_log_keeps_secrets(scene)
+        self._assert_secrets_are_kept(scene)
         if assemblyai:
             await _assert_sessions_are_over(assemblyai)
         return scene
 
-    def _assert_log_keeps_secrets(self, scene: Scene) -> None:
+    def _assert_secrets_are_kept(self, scene: Scene) -> None:
         assert scene.log
-        logged = self._caplog.text
-        assert not [key for key in (GOOD_KEY, WRONG_KEY, WORKER_KEY) if key in logged]
-        said = {*words(scene.clip.text), *words(scene.answer.text if scene.answer.error is None else "")}
+        is_error = scene.answer.error is not None
+        public = self._caplog.text + (scene.answer.text if is_error else "")
+        assert not [key for key in (GOOD_KEY, WRONG_KEY, WORKER_KEY) if key in public]
+        said = words(scene.clip.text) + ([] if is_error else words(scene.answer.text))
         telling = {word for word in said if len(word) >= _TELLING_LETTERS}
-        assert not telling & set(words(logged))
+        assert not telling & set(words(public))
 
 
 async def _assert_sessions_are_over(assemblyai: AssemblyAIEmulator) -> None:

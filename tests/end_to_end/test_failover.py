@@ -62,6 +62,7 @@ async def test_without_a_key_the_worker_is_asked_straight_away(stage: Stage, wor
 
     scene.assert_answered_by("whisper")
     scene.assert_whisper_lost_nothing(worker.heard)
+    assert scene.answer.language == LEADER.language
     assert assemblyai.sessions == []
     assert scene.has_logged("assemblyai is left out: ASSEMBLYAI_API_KEY is not set")
 

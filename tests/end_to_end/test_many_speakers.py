@@ -59,14 +59,17 @@ def service(
 
 
 async def all_at_once(house: House, clips: Sequence[Clip]) -> list[Answer]:
-    """The only answer of each speaker."""
+    """The only answer of each speaker, who has never been shown anybody else's words."""
 
     async def answer(clip: Clip) -> Answer:
         async with Speaker(house.uri) as speaker:
             await speaker.say(clip)
             everybody.release()
             await stopped.wait()
-            return await speaker.only_answer()
+            answer = await speaker.only_answer()
+        assert speaker.partials
+        assert all(clip.text.startswith(partial) for partial in speaker.partials)
+        return answer
 
     everybody, stopped = asyncio.Semaphore(0), asyncio.Event()
     answers = [asyncio.create_task(answer(clip)) for clip in clips]

@@ -51,7 +51,6 @@ def test_a_new_breaker_is_closed(breaker: Breaker) -> None:
         (DisconnectedError("x"), Cause.NETWORK, 5.0),
         (OverloadedError("x"), Cause.OVERLOAD, 5.0),
         (NotReadyError("x"), Cause.OVERLOAD, 5.0),
-        (RejectedError("x"), Cause.OVERLOAD, 5.0),
         (InternalError("x"), Cause.OVERLOAD, 5.0),
         (RateLimitedError("x"), Cause.RATE_LIMIT, 30.0),
     ],
@@ -112,6 +111,28 @@ def test_success_closes_it_and_forgets(breaker: Breaker, clock: Clock) -> None:
     assert breaker.probe_at == pytest.approx(clock.now + 5)
 
 
+def test_rejected_requests_open_it_only_in_a_row_since_one_may_be_that_clients_fault(
+    breaker: Breaker,
+) -> None:
+    for _ in range(2):
+        breaker.fail(RejectedError("bad words"))
+        assert breaker.is_closed
+    breaker.fail(RejectedError("bad words"))
+    assert breaker.cause is Cause.OVERLOAD
+
+
+@pytest.mark.parametrize("told", [3600.0, 1e9])
+def test_a_told_pause_is_believed_for_an_hour_at_most(breaker: Breaker, told: float) -> None:
+    breaker.fail(RateLimitedError("429", told))
+    assert breaker.probe_at == pytest.approx(1000.0 + 3600.0 * 1.1)
+
+
+def test_what_fails_meanwhile_does_not_shorten_a_told_pause(breaker: Breaker) -> None:
+    breaker.fail(RateLimitedError("429", 300.0))
+    breaker.fail(NETWORK)
+    assert breaker.probe_at == pytest.approx(1330.0)
+
+
 @pytest.mark.parametrize("is_error", [True, False])
 def test_lateness_opens_it_when_it_comes_three_times_in_a_row(breaker: Breaker, *, is_error: bool) -> None:
     def be_late() -> None:
@@ -141,3 +162,13 @@ def test_a_pause_stays_within_a_fifth_of_its_middle_and_its_bounds(chances: list
         assert breaker.probe_at is not None
         middle = min(5.0 * 2**number, 300.0)
         assert 0.8 * middle <= breaker.probe_at - clock.now <= 1.2 * middle
+        breaker.begin_probe()
+
+
+def test_many_utterances_that_fail_in_one_outage_count_as_one_failure(breaker: Breaker, clock: Clock) -> None:
+    for _ in range(16):
+        breaker.fail(NETWORK)
+    assert breaker.probe_at == pytest.approx(clock.now + 5)
+    breaker.begin_probe()
+    breaker.fail(NETWORK)
+    assert breaker.probe_at == pytest.approx(clock.now + 10)

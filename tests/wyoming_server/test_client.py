@@ -92,8 +92,8 @@ async def test_audio_is_sent_at_the_speed_of_speech(wav: Path) -> None:
 
 
 async def test_answer_that_comes_before_the_end_is_taken(wav: Path) -> None:
-    async with serving(ScriptedBackend("hasty", final("open"))) as server:
-        answer = await transcribe_file(wav, server.uri)
+    async with replying(b'{"type": "transcript", "data": {"text": "open"}}\n') as uri:
+        answer = await transcribe_file(wav, uri)
     assert (answer.text, answer.ms) == ("open", 0)
 
 

@@ -289,11 +289,12 @@ async def test_a_partial_without_words_is_no_failure_though_somebody_speaks() ->
 
 
 @virtual_clock
-async def test_a_final_with_words_before_the_end_is_an_answer_without_delay() -> None:
-    result = await ask(ScriptedBackend("hasty", 0.5, final("words")))
-    assert result.final.text == "words"
-    assert result.at == 0.5
-    assert result.events == [Answered("hasty", 0.0, 0.6)]
+async def test_a_final_before_the_end_is_no_answer_since_the_rest_would_be_lost() -> None:
+    patient = ScriptedBackend("patient", Wait.AUDIO, final("all the words"))
+    result = await ask(ScriptedBackend("hasty", 0.5, final("all")), patient)
+    assert (result.final.text, result.at) == ("all the words", 1.0)
+    failed = next(event for event in result.events if isinstance(event, BackendFailed))
+    assert (failed.backend, type(failed.error)) == ("hasty", InternalError)
 
 
 @virtual_clock

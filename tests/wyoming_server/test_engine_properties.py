@@ -125,10 +125,10 @@ def play_alone(actor: Actor, now: float, stop: float) -> tuple[float, Hypothesis
             now = max(now, stop)
         elif step is Wait.FOREVER:
             now = math.inf
-        elif isinstance(step, Hypothesis) and step.is_final:
-            return now, step, has_words
         elif isinstance(step, Hypothesis):
             has_words = has_words or (now < stop and bool(step.text))
+            if step.is_final:
+                return now, step, has_words
     return now + actor.cleaning_up, None, has_words
 
 
@@ -143,7 +143,7 @@ def predict(scene: Scene) -> Outcome:
         if now > scene.stop + DEADLINE:
             at = scene.stop + DEADLINE
             return Outcome("", deaf[0], None, at) if deaf else Outcome(None, "", DeadlineError, at)
-        if last and (last.text or (now > scene.stop and not scene.is_speech)):
+        if last and now > scene.stop and (last.text or not scene.is_speech):
             return Outcome(last.text, actor.name, None, now)
         if last and now > scene.stop:
             deaf.append(actor.name)

@@ -428,6 +428,16 @@ async def test_each_mistake_is_an_error_of_its_own() -> None:
         assert await client.settle() == ["error"] * 5
 
 
+async def test_mistakes_of_a_client_are_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="wyoming_server")
+    async with serving(listener()) as server, connected(server) as client:
+        await client.send(*[STOP] * 20)
+        assert await client.settle() == ["error"] * 20
+    assert [message for message in caplog.messages if message.startswith("refused a client")] == [
+        "refused a client: audio-stop came without audio-start"
+    ]
+
+
 async def test_utterance_that_has_failed_needs_no_stop_before_the_next() -> None:
     async with serving(failing()) as server, connected(server) as client:
         for _ in range(2):

@@ -29,7 +29,7 @@ def test_each_change_of_state_is_told_once(health: Health, events: list[Event]) 
     assert events == [
         BreakerChanged("cloud", State.OPEN, Cause.NETWORK, 5.0),
         BreakerChanged("cloud", State.HALF_OPEN, Cause.NETWORK, None),
-        BreakerChanged("cloud", State.OPEN, Cause.NETWORK, 20.0),
+        BreakerChanged("cloud", State.OPEN, Cause.NETWORK, 10.0),
         BreakerChanged("cloud", State.HALF_OPEN, Cause.NETWORK, None),
         BreakerChanged("cloud", State.CLOSED, None, None),
     ]

@@ -268,6 +268,18 @@ async def test_who_is_known_bad_is_the_last_resort_and_no_hedge() -> None:
 
 
 @virtual_clock
+async def test_who_is_known_bad_is_asked_beside_one_that_hangs_while_there_is_time() -> None:
+    first = ScriptedBackend("first", 0.1, REFUSED, probes=[1000.0])
+    house = House(first, good("backup"))
+    await house.hear(STOP)
+    house.engine.backends[1].script = (CONNECTED, Wait.FOREVER)  # type: ignore[attr-defined]  # a ScriptedBackend
+    first.script = (CONNECTED, Wait.END, 0.5, final("first"))
+    result = await house.hear(STOP)
+    assert (result.final.text, result.at) == ("first", pytest.approx(STOP + 4.0 + 0.5))
+    await house.engine.close()
+
+
+@virtual_clock
 async def test_where_one_is_known_bad_those_behind_it_warm_up_at_once() -> None:
     first = ScriptedBackend("first", 0.1, REFUSED, probes=[REFUSED])
     backup, last = good("backup"), good("last")

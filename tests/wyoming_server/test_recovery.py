@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from tests.fake_backends import ScriptedBackend
 from tests.virtual_clock import virtual_clock
-from wyoming_server.errors import BackendError, SignInRefusedError, UnreachableError
+from wyoming_server.errors import BackendError, RateLimitedError, SignInRefusedError, UnreachableError
 from wyoming_server.health import Health
 from wyoming_server.recovery import Recovery
 
@@ -57,11 +57,11 @@ async def test_failures_meanwhile_start_no_second_probe() -> None:
         patient.fail(REFUSED)
     assert len(asyncio.all_tasks()) == 2
     await asyncio.sleep(4)
-    patient.fail(REFUSED)  # the fourth in a row: 40 s from now on
-    await asyncio.sleep(39)
+    patient.fail(REFUSED)  # of the same outage: 5 s from now on
+    await asyncio.sleep(4)
     assert patient.backend.probed_at == []
     await asyncio.sleep(2)
-    assert patient.backend.probed_at == [44.0]
+    assert patient.backend.probed_at == [9.0]
     await patient.recovery.close()
 
 
@@ -115,3 +115,25 @@ async def test_closing_ends_a_probe_under_way() -> None:
     await asyncio.sleep(6)
     await patient.recovery.close()
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@virtual_clock
+async def test_a_probe_that_is_due_sooner_than_the_one_before_is_not_kept_waiting() -> None:
+    patient = Patient(None)
+    patient.fail(RateLimitedError("429", 300.0))
+    await asyncio.sleep(1)
+    patient.health.recovered()
+    patient.recovery.watch()
+    patient.fail(REFUSED)
+    await asyncio.sleep(10)
+    assert patient.backend.probed_at == [6.0]
+    await patient.recovery.close()
+
+
+@virtual_clock
+async def test_a_probe_cancelled_from_within_does_not_end_the_watch() -> None:
+    patient = Patient(asyncio.CancelledError(), None)
+    patient.fail(REFUSED)
+    await asyncio.sleep(100)
+    assert patient.health.is_closed
+    await patient.recovery.close()

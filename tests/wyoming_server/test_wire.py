@@ -334,3 +334,18 @@ async def test_a_connection_that_breaks_is_the_reason_that_it_broke() -> None:
     stream.set_exception(ConnectionResetError())
     with pytest.raises(ConnectionResetError):
         await EventReader(stream).read()
+
+
+async def test_a_client_that_floods_lets_others_have_their_turn() -> None:
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    others = asyncio.create_task(take_turns())
+    assert len(await read_all(stream_of(header() * 1000))) == 1000
+    others.cancel()
+    assert turns >= 10

@@ -10,6 +10,7 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 from yarl import URL
 
@@ -21,7 +22,7 @@ from wyoming_server.errors import BackendError, UnreachableError
 from wyoming_server.languages import ASSEMBLYAI
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Iterable
 
     import aiohttp
 
@@ -36,6 +37,10 @@ _SLOW_NEWS_MS: Final = 850
 sentence, else by a partial 0.6 s (1.2 s in modes that take their time) after it began; third party."""
 _MAX_KEY_TERMS: Final = 100
 _MAX_KEY_TERM_LENGTH: Final = 50
+_KEY_TERM_ROOM: Final = 6000
+"""Characters of the address; many servers take no more than 8000 of it in all."""
+_QUOTED_COMMA: Final = 6
+"""What JSON puts between terms, as an address has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +178,19 @@ def session_url(options: AssemblyAIOptions, request: Request) -> URL:
             query["language_codes"] = json.dumps(languages)
     if len(languages) != 1 and options.model != "universal-streaming-english":
         query["language_detection"] = "true"
-    key_terms = [term for term in request.key_terms if len(term) <= _MAX_KEY_TERM_LENGTH]
-    if key_terms:
-        query["keyterms_prompt"] = json.dumps(key_terms[:_MAX_KEY_TERMS], ensure_ascii=False)
+    if key_terms := _fitting(request.key_terms):
+        query["keyterms_prompt"] = json.dumps(key_terms, ensure_ascii=False)
     return (URL(options.url) / "v3" / "ws").with_query(query)
+
+
+def _fitting(terms: Iterable[str]) -> list[str]:
+    """The first of the terms, as many as the service and an address have room for."""
+    chosen: list[str] = []
+    room = _KEY_TERM_ROOM
+    for term in terms:
+        room -= len(quote(json.dumps(term, ensure_ascii=False))) + _QUOTED_COMMA
+        if room < 0 or len(chosen) == _MAX_KEY_TERMS:
+            break
+        if len(term) <= _MAX_KEY_TERM_LENGTH:
+            chosen.append(term)
+    return chosen

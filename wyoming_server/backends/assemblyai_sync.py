@@ -11,15 +11,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
+from aiohttp.http import StreamWriter
 from yarl import URL
 
 from wyoming_server.backends.base import Connected, Hypothesis, relay
 from wyoming_server.backends.sockets import error_for_failure, error_for_status
-from wyoming_server.errors import OverdueError, RejectedError, UnreachableError
+from wyoming_server.errors import DisconnectedError, OverdueError, RejectedError, UnreachableError
 from wyoming_server.languages import ASSEMBLYAI
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
+
+    from aiohttp.abc import AbstractStreamWriter
 
     from wyoming_server.backends.base import Progress, Request
     from wyoming_server.recording import Audio
@@ -105,6 +108,8 @@ class AssemblyAISync:
             for task in (watch, post):
                 task.cancel()
             await asyncio.gather(watch, post, return_exceptions=True)
+            if post.cancelled() or post.exception():
+                upload.let_go()
             if upload.connected.is_set() and not upload.is_refused:
                 self._spend(recording.seconds)
 
@@ -119,7 +124,7 @@ class AssemblyAISync:
         raise OverdueError(f"no answer within {self._options.timeout:g} s after the last sample")
 
     async def _post(self, upload: _Upload, request: Request) -> Hypothesis:
-        with aiohttp.MultipartWriter("form-data") as body:
+        with _Body(upload) as body:
             config = body.append_json(_config(self._options, request))
             config.set_content_disposition("form-data", name="config")
             audio = body.append(upload.chunks(), {"Content-Type": "audio/pcm"})
@@ -135,6 +140,8 @@ class AssemblyAISync:
                     raise error_for_status(response.status, response.headers.get("Retry-After"))
                 return _hypothesis(await response.json(content_type=None))
         except (aiohttp.ClientError, OSError) as error:
+            if upload.connected.is_set():
+                raise DisconnectedError(f"the connection broke ({type(error).__name__})") from None
             raise error_for_failure(error) from None
         except ValueError:
             raise RejectedError("the service sent an answer that is no JSON") from None
@@ -148,6 +155,12 @@ class _Upload:
         self._report = report
         self.connected = asyncio.Event()
         self.is_refused = False
+        self.transport: asyncio.Transport | None = None
+
+    def let_go(self) -> None:
+        """Drop what could not be sent: it would keep the socket open for as long as nobody reads."""
+        if self.transport and self.transport.get_write_buffer_size():
+            self.transport.abort()
 
     async def chunks(self) -> AsyncIterator[bytes]:
         self.connected.set()
@@ -159,6 +172,19 @@ class _Upload:
         missing = _SHORTEST_MS * 32 - sent
         if missing > 0:
             yield bytes(missing)
+
+
+class _Body(aiohttp.MultipartWriter):
+    """The body of the request; it tells the upload what it is written to."""
+
+    def __init__(self, upload: _Upload) -> None:
+        super().__init__("form-data")
+        self._upload = upload
+
+    async def write(self, writer: AbstractStreamWriter, close_boundary: bool = True) -> None:  # noqa: FBT001, FBT002 - as aiohttp has it
+        if isinstance(writer, StreamWriter):
+            self._upload.transport = writer.transport
+        await super().write(writer, close_boundary)
 
 
 def _config(options: AssemblyAISyncOptions, request: Request) -> dict[str, object]:

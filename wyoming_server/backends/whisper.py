@@ -55,6 +55,7 @@ _LOGGER = logging.getLogger(__name__)
 
 _WARM_SECONDS: Final = 60.0
 """A sleeping GPU needs 4 to 20 s to wake up, and the answer comes when it has."""
+_LONGEST_REASON: Final = 200
 _FRAME_MS: Final = 100
 _MOST_MS: Final = MAX_MESSAGE_BYTES * 1000 // BYTES_PER_SECOND
 _FAILURES: Final[Mapping[str, type[BackendError]]] = {
@@ -249,7 +250,14 @@ async def _next_message(socket: aiohttp.ClientWebSocketResponse) -> WorkerMessag
             except MessageError:
                 raise RejectedError("the worker sent an unknown message; is its version the same?") from None
             if isinstance(decoded, Failure):
-                raise _FAILURES.get(decoded.code, RejectedError)(f"the worker says: {decoded.message}")
+                raise _FAILURES.get(decoded.code, RejectedError)(
+                    f"the worker says: {_one_line(decoded.message)}"
+                )
             return decoded
         if message.type is not aiohttp.WSMsgType.BINARY:
             raise DisconnectedError(f"the connection was closed ({socket.close_code})")
+
+
+def _one_line(text: str) -> str:
+    """What somebody else's program wrote, fit for a log."""
+    return " ".join(text.split())[:_LONGEST_REASON]

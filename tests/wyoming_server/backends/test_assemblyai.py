@@ -136,6 +136,16 @@ def test_languages_are_told_where_the_model_can_use_them_and_asked_for_where_the
     assert {name: value for name, value in values.items() if name.startswith("language_")} == told
 
 
+@pytest.mark.parametrize("term", ["\N{CJK UNIFIED IDEOGRAPH-706F}" * 50, '"' * 50, "x" * 50])
+def test_many_key_terms_are_as_many_as_an_address_has_room_for(term: str) -> None:
+    names = tuple(f"{number:02}{term}"[:50] for number in range(100))
+    url = session_url(options(), Request(names=names))
+    chosen = parse_query(url.query).values["keyterms_prompt"]
+    assert tuple(chosen) == names[: len(chosen)]
+    assert len(chosen) > 5
+    assert len(url.raw_query_string) < 8000
+
+
 def test_key_terms_are_told_as_one_list_within_the_limits_of_the_service() -> None:
     names = ("Zoë & Söhne", 'the "den"', "x" * 50, "x" * 51, "a=b+c%20")
     terms = tuple(f"term {number}" for number in range(100))

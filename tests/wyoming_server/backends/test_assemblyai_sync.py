@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.emulators.assemblyai_script import script_for
-from tests.emulators.assemblyai_sync import Body, Drop, Fault, Stall, Status, SyncEmulator
+from tests.emulators.assemblyai_sync import Body, Drop, Fault, Noise, Stall, Status, SyncEmulator
 from tests.sounds import speech
 from tests.wyoming_server.backends.listening import (
     PATIENCE,
@@ -21,6 +22,7 @@ from wyoming_server.backends.assemblyai_sync import AssemblyAISync, AssemblyAISy
 from wyoming_server.backends.base import Hypothesis, Request
 from wyoming_server.errors import (
     BackendError,
+    DisconnectedError,
     OverdueError,
     OverloadedError,
     RateLimitedError,
@@ -137,8 +139,9 @@ async def test_audio_that_is_too_short_is_filled_up() -> None:
         (Status(500), OverloadedError),
         (Status(503, 2), OverloadedError),
         (Status(504), OverloadedError),
-        (Drop(), UnreachableError),
-        (Drop(9600), UnreachableError),
+        (Drop(), DisconnectedError),
+        (Drop(9600), DisconnectedError),
+        (Noise(), DisconnectedError),
         (Body("{"), RejectedError),
         (Body("[]"), RejectedError),
         (Body('{"words": []}'), RejectedError),
@@ -150,6 +153,7 @@ async def test_everything_that_goes_wrong_has_its_error(fault: Fault, error: typ
         with pytest.raises(error) as caught:
             await listen(it.backend, recording_of(VOICE))
         assert KEY not in str(caught.value)
+        assert WORDS not in str(caught.value)
         if isinstance(caught.value, RateLimitedError):
             assert caught.value.retry_after == 7
 
@@ -176,6 +180,32 @@ async def test_no_answer_is_overdue_and_billed() -> None:
         assert it.spent == [pytest.approx(1.5)]
 
 
+async def test_an_upload_that_nobody_takes_is_overdue() -> None:
+    async with stage(Stall(after_bytes=9600), timeout=0.2) as it:
+        with pytest.raises(OverdueError):
+            await listen(it.backend, recording_of(VOICE * 40))
+        assert len(it.emulator.requests[0].audio) < len(VOICE * 40)
+
+
+async def test_a_drop_is_noticed_while_the_person_still_speaks() -> None:
+    async with stage(Drop(9600)) as it:
+        recording = recording_of(VOICE, ended=False)
+        with pytest.raises(DisconnectedError):
+            await listen(it.backend, recording)
+        assert recording.ended_at is None
+
+
+async def test_an_empty_text_is_an_answer() -> None:
+    async with stage(Body('{"text": " "}')) as it:
+        assert (await listen(it.backend, recording_of(VOICE))).hypotheses == [Hypothesis("", is_final=True)]
+
+
+async def test_an_answer_that_takes_its_time_is_waited_for() -> None:
+    async with stage() as it:
+        it.emulator.latency = 0.2
+        assert (await listen(it.backend, recording_of(VOICE))).texts == [WORDS]
+
+
 async def test_the_clock_of_the_answer_starts_when_the_person_has_stopped() -> None:
     async with stage(timeout=0.3) as it:
         recording = recording_of(VOICE, ended=False)
@@ -189,19 +219,21 @@ async def test_the_clock_of_the_answer_starts_when_the_person_has_stopped() -> N
 async def test_nobody_there_is_unreachable() -> None:
     async with stage() as it:
         url = it.emulator.url
+    spent: list[float] = []
     async with leaving_nothing() as session:
         with pytest.raises(UnreachableError):
-            await listen(AssemblyAISync(options(url), session), recording_of(VOICE))
+            await listen(AssemblyAISync(options(url), session, spent.append), recording_of(VOICE))
+    assert spent == []
 
 
 async def test_a_host_that_never_accepts_is_unreachable_in_time() -> None:
-    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, backlog=1)
-    port = server.sockets[0].getsockname()[1]
-    async with server, leaving_nothing() as session:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
         # TLS to somebody who says nothing: the handshake never ends.
-        backend = AssemblyAISync(options(f"https://127.0.0.1:{port}", connect_timeout=0.2), session)
-        with pytest.raises(UnreachableError, match=r"no connection within 0\.2 s"):
-            await listen(backend, recording_of(VOICE))
+        async with leaving_nothing() as session:
+            backend = AssemblyAISync(options(f"https://127.0.0.1:{port}", connect_timeout=0.2), session)
+            with pytest.raises(UnreachableError, match=r"no connection within 0\.2 s"):
+                await listen(backend, recording_of(VOICE))
 
 
 async def test_giving_up_leaves_nothing_behind() -> None:
@@ -224,6 +256,12 @@ async def test_a_probe_opens_a_connection_only() -> None:
     async with leaving_nothing() as session:
         with pytest.raises(UnreachableError):
             await AssemblyAISync(options(it.emulator.url), session).probe()
+
+
+async def test_a_probe_sees_a_fault_of_the_service() -> None:
+    async with stage(Status(503)) as it:
+        with pytest.raises(OverloadedError):
+            await it.backend.probe()
 
 
 def test_the_key_is_not_shown() -> None:

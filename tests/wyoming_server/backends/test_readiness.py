@@ -28,6 +28,7 @@ from tests.fakes import ScriptedTranscriber
 from tests.sounds import silence, speech
 from tests.wyoming_server.backends.assemblyai_clients import KEY, options
 from tests.wyoming_server.backends.listening import PATIENCE, leaving_nothing, listen, recording_of
+from tests.wyoming_server.backends.servers import serving
 from wyoming_server.backends.assemblyai import AssemblyAI
 from wyoming_server.backends.local import Local
 from wyoming_server.backends.whisper import Whisper, WhisperOptions
@@ -154,6 +155,20 @@ async def test_warming_the_worker_loads_its_model_once_at_a_time() -> None:
         assert backend._warming is first
         loaded.set()
         await warmed(backend)
+
+
+async def test_pages_of_the_worker_are_asked_for_with_the_key() -> None:
+    asked: list[tuple[str, str]] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        asked.append((request.path, request.headers.get("Authorization", "")))
+        return web.Response()
+
+    async with serving(answer) as port, whisper(port) as (backend, _):
+        backend.warm()
+        await warmed(backend)
+        await backend.probe()
+    assert asked == [("/warm", f"Bearer {WORKER_KEY}"), ("/health", f"Bearer {WORKER_KEY}")]
 
 
 @pytest.mark.parametrize("key", ["wrong", WORKER_KEY])

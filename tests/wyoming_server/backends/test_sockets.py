@@ -15,7 +15,13 @@ from yarl import URL
 from tests.emulators.assemblyai_outbox import reset
 from tests.wyoming_server.backends.listening import PATIENCE, leaving_nothing
 from tests.wyoming_server.backends.servers import deaf_after, serving
-from wyoming_server.backends.sockets import BackgroundTasks, close_socket, error_for_status, open_socket
+from wyoming_server.backends.sockets import (
+    BackgroundTasks,
+    close_socket,
+    error_for_failure,
+    error_for_status,
+    open_socket,
+)
 from wyoming_server.errors import (
     BackendError,
     OverloadedError,
@@ -234,6 +240,23 @@ async def test_a_peer_that_slams_the_door_is_closed_without_an_error() -> None:
 
     async with serving(slam) as port, leaving_nothing() as session:
         await close_socket(await open_socket(session, URL(f"ws://127.0.0.1:{port}"), {}, PATIENCE))
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (aiohttp.ServerDisconnectedError("words"), "cannot connect (ServerDisconnectedError)"),
+        (aiohttp.InvalidURL("https://key@host"), "cannot connect (InvalidURL)"),
+        (ConnectionRefusedError(111, "Connection refused"), "cannot connect (Connection refused)"),
+        (TimeoutError(), "cannot connect (TimeoutError)"),
+    ],
+)
+def test_a_failure_is_told_by_its_kind_and_not_by_its_text(
+    failure: aiohttp.ClientError | OSError, reason: str
+) -> None:
+    error = error_for_failure(failure)
+    assert isinstance(error, UnreachableError)
+    assert str(error) == reason
 
 
 async def test_background_work_is_waited_for_with_what_it_starts_meanwhile() -> None:

@@ -240,6 +240,15 @@ async def test_a_wrong_key_is_refused_and_named_nowhere(caplog: pytest.LogCaptur
     assert "wrong-key" not in str(refused.value) + caplog.text
 
 
+async def test_what_a_worker_says_of_its_failure_is_one_line_of_some_length() -> None:
+    transcriber = ScriptedTranscriber(TranscriptionError("first\nsecond " + "x" * 1000))
+    async with worker(transcriber) as port, whisper(port) as backend:
+        with pytest.raises(InternalError) as failed:
+            await listen(backend, recording_of(UTTERANCE))
+    assert str(failed.value).startswith("the worker says: first second xxx")
+    assert len(str(failed.value)) == len("the worker says: ") + 200
+
+
 async def test_a_worker_with_too_many_clients_is_overloaded() -> None:
     async with worker(ScriptedTranscriber(), max_connections=0) as port, whisper(port) as backend:
         with pytest.raises(OverloadedError):
