@@ -41,6 +41,10 @@ class House:
         await self._server.stop()
         await self._engine.close()
 
+    def close_breakers(self) -> None:
+        """Ask every backend again."""
+        self._engine.close_breakers()
+
     async def answer(self, clip: Clip, *, chunk_ms: int = 20) -> tuple[Speaker, Answer]:
         """Let one person speak, then stop the server; the only answer on that connection."""
         async with Speaker(self.uri, chunk_ms=chunk_ms) as speaker:
