@@ -8,6 +8,7 @@ import random
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from modal_whisper.runner import ModelRunner
 from modal_whisper.transcriber import WhisperTranscriber
@@ -97,6 +98,8 @@ def _what_is_missing(name: str, settings: Settings) -> str | None:
     match name:
         case "assemblyai" | "assemblyai_sync" if not settings.assemblyai_api_key:
             return "ASSEMBLYAI_API_KEY is not set"
+        case "assemblyai_sync" if not _sync_url(settings):
+            return "ASSEMBLYAI_STREAMING_URL is none of AssemblyAI's own, and ASSEMBLYAI_SYNC_URL is not set"
         case "whisper" if not settings.whisper_enabled:
             return "WHISPER_ENABLED is false"
         case "whisper" if not settings.whisper_service_url:
@@ -105,6 +108,14 @@ def _what_is_missing(name: str, settings: Settings) -> str | None:
             return "LOCAL_ENABLED is false"
         case _:
             return None
+
+
+def _sync_url(settings: Settings) -> str:
+    """Where whole utterances go; empty for nowhere: nobody's voice may leave the region that was chosen."""
+    host = urlsplit(settings.assemblyai_streaming_url).hostname or ""
+    is_own = host.startswith("streaming.") and host.endswith(".assemblyai.com")
+    derived = f"https://sync.{host.removeprefix('streaming.')}" if is_own else ""
+    return settings.assemblyai_sync_url or derived
 
 
 def _build_backend(name: str, settings: Settings, session: aiohttp.ClientSession, costs: Costs) -> Backend:
@@ -127,7 +138,7 @@ def _build_backend(name: str, settings: Settings, session: aiohttp.ClientSession
             return AssemblyAISync(
                 AssemblyAISyncOptions(
                     api_key=settings.assemblyai_api_key,
-                    url=settings.assemblyai_sync_url,
+                    url=_sync_url(settings),
                     model=settings.assemblyai_sync_model,
                     languages=settings.assemblyai_languages,
                     connect_timeout=settings.assemblyai_connect_timeout,

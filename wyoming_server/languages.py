@@ -16,3 +16,8 @@ ASSEMBLYAI: Final = {
     "u3-rt-pro": codes("de en es fr it pt"),
 }
 """By streaming model. Source: AssemblyAI's documentation of autumn 2026."""
+
+ASSEMBLYAI_SYNC: Final = ASSEMBLYAI | {
+    "universal-3-5-pro": codes("ar da de en es fi fr he hi it ja nl no pt sv tr ur vi zh")
+}
+"""By model of the endpoint for whole utterances. Source: AssemblyAI's own client, autumn 2026."""

@@ -129,9 +129,9 @@ class Settings:
         0.45, take.number(0, 100, "US dollars"), "US dollars an hour of an open streaming session"
     )
     assemblyai_sync_url: str = _setting(
-        "https://sync.assemblyai.com",
-        take.url("https", "http"),
-        "AssemblyAI's host for whole utterances; https://sync.eu.assemblyai.com keeps the data in the EU",
+        "",
+        take.url("https", "http", optional=True),
+        "AssemblyAI's host for whole utterances; empty: in the region of ASSEMBLYAI_STREAMING_URL",
     )
     assemblyai_sync_model: str = _setting(
         "universal-3-5-pro", take.text, "AssemblyAI's model for whole utterances"

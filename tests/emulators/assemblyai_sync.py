@@ -6,7 +6,8 @@
     record = emulator.requests[0]
 
 It recognises no speech: a Script tells it what is said and when, and it answers with the words that lie in
-the audio that was uploaded. Not emulated: prompts, word timings, and the audio's early processing.
+the audio that was uploaded. Not emulated: prompts, conversation_context (of
+which the service drops what is too much), word timings, and the audio's early processing.
 """
 
 from __future__ import annotations
@@ -32,7 +33,6 @@ _RATES = frozenset({8000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000})
 _SHORTEST_MS, _LONGEST_MS = 80, 120_000
 _MAX_BYTES = 40 * 1024 * 1024
 _MAX_TERMS, _MAX_TERM_CHARACTERS = 100, 8000
-_MAX_TURNS, _MAX_TURN_CHARACTERS = 500, 16_000
 _MAX_PROMPT_CHARACTERS = 6000
 _TITLES = {
     400: "Bad Audio",
@@ -53,6 +53,13 @@ class Status:
 
     status: int
     retry_after: int | None = None
+    location: str | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What goes with it."""
+        values = {"Retry-After": self.retry_after, "Location": self.location}
+        return {name: str(value) for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +85,11 @@ class Noise:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """Answer 200 with this text, whatever was said."""
+    """Answer 200 with this text, whatever was said, and as soon as so many bytes of audio have come."""
 
     text: str
+    after_bytes: int | None = None
+    """None: once the upload is complete."""
 
 
 Fault = Status | Drop | Stall | Noise | Body
@@ -104,7 +113,7 @@ class _RefusalError(Exception):
     def __init__(self, status: int, detail: str, title: str | None = None) -> None:
         super().__init__(detail)
         self.status = status
-        self.title = title or _TITLES[status]
+        self.title = title or _TITLES.get(status, "Error")
 
 
 class SyncEmulator:
@@ -161,7 +170,9 @@ class SyncEmulator:
 
     async def _warm(self, _: web.Request) -> web.Response:
         self.warmed += 1
-        return web.Response(status=self.fault.status if isinstance(self.fault, Status) else 200)
+        if isinstance(self.fault, Status):
+            return web.Response(status=self.fault.status, headers=self.fault.headers)
+        return web.Response()
 
     async def _transcribe(self, request: web.Request) -> web.StreamResponse:
         names = ("authorization", "x-aai-model", "content-type", "transfer-encoding")
@@ -182,10 +193,8 @@ class SyncEmulator:
         except _RefusalError as refusal:
             record.status = refusal.status
             body = {"status": refusal.status, "title": refusal.title, "detail": str(refusal)}
-            retry = fault.retry_after if isinstance(fault, Status) else None
-            return web.json_response(
-                body, status=refusal.status, headers={} if retry is None else {"Retry-After": str(retry)}
-            )
+            headers = fault.headers if isinstance(fault, Status) else {}
+            return web.json_response(body, status=refusal.status, headers=headers)
         finally:
             record.over.set()
         record.status = 200
@@ -214,20 +223,27 @@ class SyncEmulator:
 
     async def _read(self, request: web.Request, record: SyncRecord, fault: Fault | None) -> None:
         is_live = not request.path.endswith("/transcribe")
-        content_type = None
+        content_type, is_configured = None, False
         async for part in await request.multipart():
             if not isinstance(part, BodyPartReader):
                 raise _RefusalError(400, "nested parts are not taken", "Bad Request")
             if part.name == "config":
-                if content_type and is_live:
-                    raise _RefusalError(400, "the config must come before the audio", "Bad Request")
                 record.config = _config(await part.read(decode=True))
+                is_configured = True
             elif part.name == "audio":
+                if is_live and not is_configured:
+                    raise _RefusalError(400, "the config must come before the audio", "Bad Request")
                 content_type = part.headers.get("Content-Type")
                 while piece := await part.read_chunk():
                     record.audio += piece
                     record.pieces += 1
                     await self._break(request, len(record.audio), fault)
+                    if (
+                        isinstance(fault, Body)
+                        and fault.after_bytes
+                        and len(record.audio) >= fault.after_bytes
+                    ):
+                        return
                     if len(record.audio) > _MAX_BYTES:
                         raise _RefusalError(413, "the audio is larger than 40 MB")
         if content_type is None:
@@ -257,9 +273,6 @@ def _config(text: bytes | bytearray) -> dict[str, Any]:
     terms = config.get("keyterms_prompt", [])
     if len(terms) > _MAX_TERMS or sum(map(len, terms)) > _MAX_TERM_CHARACTERS:
         raise _RefusalError(400, "too many keyterms", "Bad Request")
-    turns = config.get("conversation_context", [])
-    if len(turns) > _MAX_TURNS or sum(map(len, turns)) > _MAX_TURN_CHARACTERS:
-        raise _RefusalError(400, "too much conversation_context", "Bad Request")
     if len(config.get("prompt", "")) > _MAX_PROMPT_CHARACTERS:
         raise _RefusalError(400, "the prompt is too long", "Bad Request")
     return config

@@ -158,6 +158,41 @@ async def test_the_settings_of_the_sync_endpoint_reach_it(session: aiohttp.Clien
     }
 
 
+@pytest.mark.parametrize(
+    ("streaming", "sync"),
+    [
+        ("wss://streaming.assemblyai.com", "https://sync.assemblyai.com"),
+        ("wss://streaming.eu.assemblyai.com", "https://sync.eu.assemblyai.com"),
+        ("wss://streaming.us.assemblyai.com/", "https://sync.us.assemblyai.com"),
+    ],
+)
+async def test_no_voice_leaves_the_region_that_was_chosen(
+    session: aiohttp.ClientSession, streaming: str, sync: str
+) -> None:
+    engine = build(
+        session, BACKENDS="assemblyai_sync", ASSEMBLYAI_API_KEY="k", ASSEMBLYAI_STREAMING_URL=streaming
+    )
+    assert options_of(engine.backends[0])["url"] == sync
+
+
+@pytest.mark.parametrize("streaming", ["ws://127.0.0.1:1234", "wss://streaming.assemblyai.com.example.org"])
+async def test_behind_a_proxy_whole_utterances_go_nowhere_unless_it_is_said_where(
+    session: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture, streaming: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    engine = build(
+        session,
+        BACKENDS="assemblyai,assemblyai_sync",
+        ASSEMBLYAI_API_KEY="k",
+        ASSEMBLYAI_STREAMING_URL=streaming,
+    )
+    assert names(engine) == ["assemblyai"]
+    assert caplog.messages == [
+        "assemblyai_sync is left out: ASSEMBLYAI_STREAMING_URL is none of AssemblyAI's own, "
+        "and ASSEMBLYAI_SYNC_URL is not set"
+    ]
+
+
 @pytest.mark.parametrize(("budget", "is_over"), [("0", False), ("1", False), ("0.1", True)])
 async def test_prices_and_the_daily_budget_count(
     session: aiohttp.ClientSession, budget: str, *, is_over: bool

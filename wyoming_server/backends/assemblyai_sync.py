@@ -7,6 +7,8 @@ of the facts: AssemblyAI's documentation of its Sync API, autumn 2026.
 from __future__ import annotations
 
 import asyncio
+import json
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -17,10 +19,10 @@ from yarl import URL
 from wyoming_server.backends.base import Connected, Hypothesis, relay
 from wyoming_server.backends.sockets import error_for_failure, error_for_status
 from wyoming_server.errors import DisconnectedError, OverdueError, RejectedError, UnreachableError
-from wyoming_server.languages import ASSEMBLYAI
+from wyoming_server.languages import ASSEMBLYAI_SYNC
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Callable
 
     from aiohttp.abc import AbstractStreamWriter
 
@@ -33,6 +35,8 @@ _SHORTEST_MS: Final = 80
 """The service refuses shorter audio."""
 _MAX_KEY_TERMS: Final = 100
 _MAX_KEY_TERM_CHARACTERS: Final = 8000
+_MAX_ANSWER: Final = 1024 * 1024
+"""Bytes; the words of 120 s are a twentieth of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +72,7 @@ class AssemblyAISync:
     @property
     def languages(self) -> frozenset[str]:
         """The languages of the model."""
-        return ASSEMBLYAI.get(self._options.model, ASSEMBLYAI["universal-3-5-pro"])
+        return ASSEMBLYAI_SYNC.get(self._options.model, ASSEMBLYAI_SYNC["universal-3-5-pro"])
 
     def start(self) -> None:
         """Nothing to prepare."""
@@ -85,8 +89,10 @@ class AssemblyAISync:
     async def probe(self) -> None:
         """Ask for the page that opens connections; it does not look at the key."""
         try:
-            async with self._session.get(URL(self._options.url) / "v1" / "warm") as response:
-                if response.status >= 400:  # noqa: PLR2004 - HTTP's own border
+            async with self._session.get(
+                URL(self._options.url) / "v1" / "warm", allow_redirects=False
+            ) as response:
+                if response.status >= 300:  # noqa: PLR2004 - HTTP's own border
                     raise error_for_status(response.status, response.headers.get("Retry-After"))
         except (aiohttp.ClientError, OSError) as error:
             raise error_for_failure(error) from None
@@ -108,8 +114,6 @@ class AssemblyAISync:
             for task in (watch, post):
                 task.cancel()
             await asyncio.gather(watch, post, return_exceptions=True)
-            if post.cancelled() or post.exception():
-                upload.let_go()
             if upload.connected.is_set() and not upload.is_refused:
                 self._spend(recording.seconds)
 
@@ -124,74 +128,79 @@ class AssemblyAISync:
         raise OverdueError(f"no answer within {self._options.timeout:g} s after the last sample")
 
     async def _post(self, upload: _Upload, request: Request) -> Hypothesis:
-        with _Body(upload) as body:
-            config = body.append_json(_config(self._options, request))
-            config.set_content_disposition("form-data", name="config")
-            audio = body.append(upload.chunks(), {"Content-Type": "audio/pcm"})
-            audio.set_content_disposition("form-data", name="audio", filename="audio.pcm")
-        headers = {"Authorization": self._options.api_key, "X-AAI-Model": self._options.model}
-        url = URL(self._options.url) / "v1" / "transcribe" / "live"
         try:
-            async with self._session.post(
-                url, data=body, headers=headers, timeout=aiohttp.ClientTimeout(total=None)
-            ) as response:
-                if response.status != 200:  # noqa: PLR2004 - HTTP's own number
-                    upload.is_refused = True
-                    raise error_for_status(response.status, response.headers.get("Retry-After"))
-                return _hypothesis(await response.json(content_type=None))
+            return _hypothesis(await self._ask(upload, request))
         except (aiohttp.ClientError, OSError) as error:
             if upload.connected.is_set():
                 raise DisconnectedError(f"the connection broke ({type(error).__name__})") from None
             raise error_for_failure(error) from None
-        except ValueError:
-            raise RejectedError("the service sent an answer that is no JSON") from None
+
+    async def _ask(self, upload: _Upload, request: Request) -> bytes:
+        with aiohttp.MultipartWriter("form-data") as body:
+            config = body.append_json(_config(self._options, request, self.languages))
+            config.set_content_disposition("form-data", name="config")
+            body.append_payload(upload)
+            upload.set_content_disposition("form-data", name="audio", filename="audio.pcm")
+        try:
+            async with self._session.post(
+                URL(self._options.url) / "v1" / "transcribe" / "live",
+                data=body,
+                headers={"Authorization": self._options.api_key, "X-AAI-Model": self._options.model},
+                timeout=aiohttp.ClientTimeout(total=None),
+                allow_redirects=False,  # the audio goes where the settings say, and nowhere else
+            ) as response:
+                return await _read(response, upload)
+        except BaseException:
+            # At once: a connection that is whole is in the pool by now, and soon another utterance's.
+            upload.let_go()
+            raise
 
 
-class _Upload:
-    """The audio on its way out; what asks for its first piece has a connection."""
+class _Upload(aiohttp.Payload):
+    """The audio on its way out; whoever writes it has a connection."""
 
     def __init__(self, recording: Audio, report: Callable[[Progress], None]) -> None:
+        super().__init__(None, content_type="audio/pcm")
         self._recording = recording
         self._report = report
+        self._transport: asyncio.Transport | None = None
         self.connected = asyncio.Event()
+        self.is_complete = False
         self.is_refused = False
-        self.transport: asyncio.Transport | None = None
 
-    def let_go(self) -> None:
-        """Drop what could not be sent: it would keep the socket open for as long as nobody reads."""
-        if self.transport and self.transport.get_write_buffer_size():
-            self.transport.abort()
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Fail; aiohttp wants to be able to ask."""
+        raise TypeError(f"audio is no text ({encoding}, {errors})")
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Send the recording to its end, in a task of aiohttp's."""
+        if isinstance(writer, StreamWriter):
+            self._transport = writer.transport
         self.connected.set()
         self._report(Connected())
-        sent = 0
-        async for frame in self._recording.frames(ms=_FRAME_MS, most_ms=_MOST_MS):
-            sent += len(frame)
-            yield frame
-        missing = _SHORTEST_MS * 32 - sent
+        missing = _SHORTEST_MS * 32
+        async with aclosing(self._recording.frames(ms=_FRAME_MS, most_ms=_MOST_MS)) as frames:
+            async for frame in frames:
+                missing -= len(frame)
+                await writer.write(frame)
         if missing > 0:
-            yield bytes(missing)
+            await writer.write(bytes(missing))
+        self.is_complete = True
+
+    def let_go(self) -> None:
+        """End the connection without waiting: not for what nobody reads, nor for the farewell of TLS."""
+        if self._transport:
+            self._transport.abort()
 
 
-class _Body(aiohttp.MultipartWriter):
-    """The body of the request; it tells the upload what it is written to."""
-
-    def __init__(self, upload: _Upload) -> None:
-        super().__init__("form-data")
-        self._upload = upload
-
-    async def write(self, writer: AbstractStreamWriter, close_boundary: bool = True) -> None:  # noqa: FBT001, FBT002 - as aiohttp has it
-        if isinstance(writer, StreamWriter):
-            self._upload.transport = writer.transport
-        await super().write(writer, close_boundary)
-
-
-def _config(options: AssemblyAISyncOptions, request: Request) -> dict[str, object]:
+def _config(
+    options: AssemblyAISyncOptions, request: Request, understood: frozenset[str]
+) -> dict[str, object]:
     config: dict[str, object] = {"sample_rate": 16_000, "channels": 1}
-    languages = options.languages or ((request.language,) if request.language else ())
-    if languages:
-        config["language_codes"] = list(languages)
+    # The setting is that of the streaming model, which knows languages that this one does not.
+    languages = [code for code in options.languages if code in understood]
+    if languages or request.language:
+        config["language_codes"] = languages or [request.language]
     terms: list[str] = []
     for term in request.key_terms[:_MAX_KEY_TERMS]:
         if sum(map(len, terms)) + len(term) > _MAX_KEY_TERM_CHARACTERS:
@@ -202,7 +211,25 @@ def _config(options: AssemblyAISyncOptions, request: Request) -> dict[str, objec
     return config
 
 
-def _hypothesis(answer: object) -> Hypothesis:
+async def _read(response: aiohttp.ClientResponse, upload: _Upload) -> bytes:
+    if response.status != 200:  # noqa: PLR2004 - HTTP's own number
+        upload.is_refused = True
+        raise error_for_status(response.status, response.headers.get("Retry-After"))
+    if not upload.is_complete:
+        raise DisconnectedError("the service answered before it had heard everything")
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > _MAX_ANSWER:
+            raise RejectedError("the service sent an answer without end")
+    return bytes(body)
+
+
+def _hypothesis(body: bytes) -> Hypothesis:
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        raise RejectedError("the service sent an answer that is no JSON") from None
     text = answer.get("text") if isinstance(answer, dict) else None
     if not isinstance(text, str):
         raise RejectedError("the service sent an answer without a text")

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,10 +32,12 @@ from wyoming_server.errors import (
     SignInRefusedError,
     UnreachableError,
 )
+from wyoming_server.recording import Reader
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+CERTIFICATE = Path(__file__).with_name("untrusted.pem")
 KEY = "good-key"
 VOICE = speech(1500)
 WORDS = "Weasels have eaten our phone system."
@@ -113,6 +117,16 @@ async def test_languages_of_the_settings_come_before_those_of_the_request() -> N
         assert it.emulator.requests[0].config["language_codes"] == ["fr", "en"]
 
 
+async def test_a_language_of_the_settings_that_only_the_streaming_model_knows_is_not_passed_on() -> None:
+    async with stage(languages=("zu", "ca", "ur")) as it:
+        await listen(it.backend, recording_of(VOICE), Request("de"))
+        assert it.emulator.requests[0].config["language_codes"] == ["ur"]
+    async with stage(languages=("zu",)) as it:
+        await listen(it.backend, recording_of(VOICE), Request("de"))
+        await listen(it.backend, recording_of(VOICE))
+        assert [record.config.get("language_codes") for record in it.emulator.requests] == [["de"], None]
+
+
 async def test_no_more_names_than_the_service_takes() -> None:
     async with stage() as it:
         await listen(it.backend, recording_of(VOICE), Request(names=tuple(f"name{n:03}" for n in range(300))))
@@ -146,6 +160,9 @@ async def test_audio_that_is_too_short_is_filled_up() -> None:
         (Body("[]"), RejectedError),
         (Body('{"words": []}'), RejectedError),
         (Body('{"text": null}'), RejectedError),
+        (Body("[" * 100_000), RejectedError),
+        (Status(302, location="/v1/warm"), RejectedError),
+        (Status(307, location="/v1/transcribe"), RejectedError),
     ],
 )
 async def test_everything_that_goes_wrong_has_its_error(fault: Fault, error: type[BackendError]) -> None:
@@ -216,6 +233,54 @@ async def test_the_clock_of_the_answer_starts_when_the_person_has_stopped() -> N
         assert (await listening).texts == [WORDS]
 
 
+async def test_an_answer_without_end_is_not_taken() -> None:
+    async with stage(Body(" " * 8 * 1024 * 1024)) as it:
+        with pytest.raises(RejectedError, match="without end"):
+            await listen(it.backend, recording_of(VOICE))
+
+
+async def test_an_answer_that_comes_before_everything_was_said_is_none() -> None:
+    async with stage(Body('{"text": "Weasels"}', after_bytes=9600)) as it:
+        with pytest.raises(DisconnectedError, match="before it had heard everything"):
+            await listen(it.backend, recording_of(VOICE, ended=False))
+
+
+async def test_the_recording_is_read_no_more_once_the_upload_is_given_up() -> None:
+    doings: list[str] = []
+
+    class Watched(Reader):
+        async def frames(self, ms: int = 50, most_ms: int | None = None) -> AsyncIterator[bytes]:
+            doings.append("opened")
+            try:
+                async for frame in super().frames(ms, most_ms):
+                    yield frame
+            finally:
+                doings.append("closed")
+
+    async with stage(Stall(after_bytes=9600), timeout=0.2) as it:
+        with pytest.raises(OverdueError):
+            await listen(it.backend, Watched(recording_of(VOICE * 40)))
+        assert doings == ["opened", "closed"]
+
+
+async def test_a_service_that_never_says_farewell_in_tls_is_let_go() -> None:
+    served, trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context(cafile=CERTIFICATE)
+    served.load_cert_chain(CERTIFICATE)
+
+    async def read_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()  # type: ignore[attr-defined] # every socket's has it
+        await gone.wait()
+        writer.transport.abort()
+
+    gone = asyncio.Event()
+    async with await asyncio.start_server(read_nothing, "127.0.0.1", 0, ssl=served) as server:
+        url = f"https://localhost:{server.sockets[0].getsockname()[1]}"
+        async with leaving_nothing(tls=trusting) as session:
+            with pytest.raises(OverdueError):
+                await listen(AssemblyAISync(options(url, timeout=0.2), session), recording_of(VOICE))
+        gone.set()
+
+
 async def test_nobody_there_is_unreachable() -> None:
     async with stage() as it:
         url = it.emulator.url
@@ -262,6 +327,9 @@ async def test_a_probe_sees_a_fault_of_the_service() -> None:
     async with stage(Status(503)) as it:
         with pytest.raises(OverloadedError):
             await it.backend.probe()
+        it.emulator.fault = Status(302, location="/v1/warm")
+        with pytest.raises(RejectedError):
+            await it.backend.probe()
 
 
 def test_the_key_is_not_shown() -> None:
@@ -272,5 +340,6 @@ def test_a_model_that_we_do_not_know_is_trusted_with_the_languages_of_the_oldest
     known = AssemblyAISync(options("https://x"), None)  # type: ignore[arg-type]  # asks nobody
     other = AssemblyAISync(options("https://x", model="universal-9"), None)  # type: ignore[arg-type]
     assert known.languages == other.languages
-    assert "en" in known.languages
+    assert {"en", "ur"} <= known.languages
+    assert "ca" not in known.languages
     assert not known.hears_while_spoken
