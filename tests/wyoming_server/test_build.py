@@ -169,9 +169,8 @@ async def test_the_settings_of_the_sync_endpoint_reach_it(session: aiohttp.Clien
 async def test_no_voice_leaves_the_region_that_was_chosen(
     session: aiohttp.ClientSession, streaming: str, sync: str
 ) -> None:
-    engine = build(
-        session, BACKENDS="assemblyai_sync", ASSEMBLYAI_API_KEY="k", ASSEMBLYAI_STREAMING_URL=streaming
-    )
+    values = {"BACKENDS": "assemblyai_sync", "ASSEMBLYAI_STREAMING_URL": streaming}
+    engine = build(session, ASSEMBLYAI_API_KEY="k", **values)
     assert options_of(engine.backends[0])["url"] == sync
 
 
@@ -180,17 +179,11 @@ async def test_behind_a_proxy_whole_utterances_go_nowhere_unless_it_is_said_wher
     session: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture, streaming: str
 ) -> None:
     caplog.set_level(logging.INFO)
-    engine = build(
-        session,
-        BACKENDS="assemblyai,assemblyai_sync",
-        ASSEMBLYAI_API_KEY="k",
-        ASSEMBLYAI_STREAMING_URL=streaming,
-    )
+    values = {"BACKENDS": "assemblyai,assemblyai_sync", "ASSEMBLYAI_STREAMING_URL": streaming}
+    engine = build(session, ASSEMBLYAI_API_KEY="k", **values)
     assert names(engine) == ["assemblyai"]
-    assert caplog.messages == [
-        "assemblyai_sync is left out: ASSEMBLYAI_STREAMING_URL is none of AssemblyAI's own, "
-        "and ASSEMBLYAI_SYNC_URL is not set"
-    ]
+    reason = "ASSEMBLYAI_STREAMING_URL is none of AssemblyAI's own, and ASSEMBLYAI_SYNC_URL is not set"
+    assert caplog.messages == [f"assemblyai_sync is left out: {reason}"]
 
 
 @pytest.mark.parametrize(("budget", "is_over"), [("0", False), ("1", False), ("0.1", True)])
