@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +12,7 @@ from tests.engines import ignore, new_engine
 from tests.fake_backends import CONNECTED, ScriptedBackend, Wait, final, partial
 from tests.sounds import silence, speech
 from tests.virtual_clock import virtual_clock
+from tests.wyoming_server.racing import Result
 from wyoming_server.backends.base import Hypothesis, Request
 from wyoming_server.errors import (
     AllFailedError,
@@ -37,23 +37,6 @@ if TYPE_CHECKING:
 DEADLINE = 8.0
 ANYTHING = Request()
 HEARD = speech(600)
-
-
-@dataclass
-class Result:
-    """What came out of one utterance, and when."""
-
-    hypotheses: list[Hypothesis] = field(default_factory=list)
-    error: BackendError | None = None
-    at: float = 0.0
-    events: list[Event] = field(default_factory=list)
-
-    @property
-    def final(self) -> Hypothesis:
-        assert self.error is None
-        assert [item.is_final for item in self.hypotheses].count(True) == 1
-        assert self.hypotheses[-1].is_final
-        return self.hypotheses[-1]
 
 
 def now() -> float:
