@@ -2,7 +2,7 @@
 # Everything that is fetched stays there: .cache/ holds tools, downloads and models, .venv*/ the environments.
 # shellcheck shell=bash
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
 export UV_CACHE_DIR=${UV_CACHE_DIR:-$PWD/.cache/uv} PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 uv=.cache/tools/bin/uv
 

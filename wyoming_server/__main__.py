@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Final
 from modal_whisper.errors import SttError
 from modal_whisper.leave import leave
 from modal_whisper.version import __version__
-from wyoming_server.settings import SECRETS, Settings, load
+
+try:
+    from wyoming_server.settings import SECRETS, Settings, load
+except ModuleNotFoundError as missing:  # where only the worker was installed
+    raise SystemExit(
+        f'stt-failover: the server is not installed here ({missing}): pip install "stt-failover[server]"'
+    ) from None
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,7 +104,7 @@ def _transcribe(arguments: Sequence[str]) -> int:
     except SttError as error:
         sys.stderr.write(f"stt-failover: {error}\n")
         return 1
-    print(answer.text)
+    print(answer.text or "(no words)")
     who = answer.backend or "a server that does not say who"
     print(f"answered by {who}, {answer.ms:.0f} ms after the last sample")
     return 0

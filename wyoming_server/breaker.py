@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from wyoming_server.errors import (
     BackendError,
     DisconnectedError,
+    NotReadyError,
     OverdueError,
     RateLimitedError,
     RejectedError,
@@ -43,6 +44,7 @@ class Cause(StrEnum):
     RATE_LIMIT = "rate-limit"
     NETWORK = "network"
     OVERLOAD = "overload"
+    NOT_READY = "not ready"
 
 
 class Breaker:
@@ -93,6 +95,8 @@ class Breaker:
                 self._open(Cause.RATE_LIMIT, pause)
             case UnreachableError() | DisconnectedError():
                 self._open(Cause.NETWORK, None)
+            case NotReadyError():
+                self._open(Cause.NOT_READY, None)
             case _:
                 self._open(Cause.OVERLOAD, None)
 

@@ -51,6 +51,8 @@ async def run(settings: Settings) -> int:
         await server.start()
         engine.start()
         withdraw = await announce(settings.uri, settings.zeroconf) if settings.zeroconf else None
+        if withdraw:
+            _LOGGER.info("announced in the network by mDNS")
         _LOGGER.info(
             "listening on %s; backends: %s", settings.uri, ", ".join(item.name for item in engine.backends)
         )

@@ -50,7 +50,7 @@ def test_a_new_breaker_is_closed(breaker: Breaker) -> None:
         (UnreachableError("x"), Cause.NETWORK, 5.0),
         (DisconnectedError("x"), Cause.NETWORK, 5.0),
         (OverloadedError("x"), Cause.OVERLOAD, 5.0),
-        (NotReadyError("x"), Cause.OVERLOAD, 5.0),
+        (NotReadyError("x"), Cause.NOT_READY, 5.0),
         (InternalError("x"), Cause.OVERLOAD, 5.0),
         (RateLimitedError("x"), Cause.RATE_LIMIT, 30.0),
     ],

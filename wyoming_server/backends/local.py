@@ -59,12 +59,17 @@ class Local:
 
     async def transcribe(self, recording: Audio, request: Request) -> AsyncGenerator[Progress, None]:
         """See Backend.transcribe."""
-        yield Connected()
+        is_connected = self.runner.ready
+        if is_connected:
+            yield Connected()
         start = Start(request.language, request.names, request.terms)
         audio = recording.frames(ms=_FRAME_MS, most_ms=_MOST_MS)
         try:
             async with aclosing(transcribe(self.runner, audio, start)) as messages:
                 async for message in messages:
+                    if not is_connected:
+                        is_connected = True
+                        yield Connected()
                     if isinstance(message, Partial):
                         yield Hypothesis(message.text)
                     else:

@@ -101,9 +101,12 @@ async def test_the_model_is_loaded_in_the_background_and_an_early_utterance_wait
         await transcriber.wait_loading()
         heard = Heard()
         listening = asyncio.create_task(listen(backend, recording_of(UTTERANCE), heard=heard))
-        await heard.connected.wait()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not heard.connected.is_set()
         loading.set()
         assert (await listening).final.text == "Turn on."
+        assert heard.connected.is_set()
         await backend.wait_ready()
     assert transcriber.loads == 1
 
@@ -159,6 +162,7 @@ async def test_an_utterance_that_is_given_up_stops_the_model() -> None:
 async def test_an_utterance_that_is_given_up_in_mid_speech_asks_nobody() -> None:
     transcriber = ScriptedTranscriber("Turn on.")
     async with local(transcriber) as backend:
+        await backend.wait_ready()
         recording = recording_of(UTTERANCE, ended=False)
         heard = Heard()
         listening = asyncio.create_task(listen(backend, recording, heard=heard))
