@@ -279,3 +279,12 @@ def test_the_module_is_a_command_whose_wrong_use_is_code_2_without_a_trace() -> 
     assert done.stderr == (
         "stt-failover: URI takes tcp://HOST:PORT, unix://PATH or stdio://, not 'nowhere'\n"
     )
+
+
+def test_without_the_servers_packages_one_line_says_how_to_get_them() -> None:
+    blocked = "import sys; sys.modules['voluptuous'] = None; import wyoming_server.__main__"
+    done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("stt-failover: the server is not installed here (")
+    assert done.stderr.endswith('pip install "stt-failover[server]"\n')
+    assert done.stderr.count("\n") == 1
