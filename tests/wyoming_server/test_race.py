@@ -378,3 +378,68 @@ async def test_the_trace_tells_it_all() -> None:
     assert won.bytes_read == len(b"".join(talk(STOP)))
     assert won.dollars == pytest.approx(2 * 1.3)
     assert next(event for event in result.events if isinstance(event, Answered)).ms == pytest.approx(400)
+
+
+@virtual_clock
+async def test_a_hedge_that_fails_is_followed_at_once_though_the_late_one_is_still_at_it() -> None:
+    last = good("last", 0.3)
+    result = await House(stalled("first"), ScriptedBackend("backup", REFUSED), last).hear_last(STOP)
+    assert result.started["last"] is Reason.FAILED
+    assert result.at == pytest.approx(STOP + 0.6 + 0.3)
+
+
+class GrantsLater(HedgeBudget):
+    """Denies the first hedge only."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0)
+        self._asked = 0
+
+    def spend(self) -> bool:
+        self._asked += 1
+        return self._asked > 1
+
+
+@virtual_clock
+async def test_a_hedge_that_was_denied_against_one_backend_is_not_denied_against_the_next() -> None:
+    first = ScriptedBackend("first", CONNECTED, Wait.END, 0.7, REFUSED)
+    house = House(first, stalled("backup"), good("last", 0.1), budget=GrantsLater())
+    assert (await house.hear_last(STOP)).at == pytest.approx(STOP + 0.7 + 0.6 + 0.1)
+
+
+@virtual_clock
+async def test_a_backup_is_measured_from_when_it_was_asked() -> None:
+    house = House(stalled("first"), good("backup", 0.35))
+    for _ in range(10):
+        await house.hear(STOP)
+        house.engine.close_breakers()
+    assert house.engine._members[1].health.p95 == pytest.approx(0.35)
+
+
+@virtual_clock
+async def test_who_was_late_and_wins_after_all_is_not_late() -> None:
+    first = ScriptedBackend("first", CONNECTED, Wait.END, 0.9, final("first"))
+    house = House(first, good("backup", 0.5))
+    for _ in range(4):
+        assert (await house.hear(STOP)).final.backend == "first"
+    assert not [event for event in house.events if isinstance(event, BreakerChanged)]
+    assert house.engine._members[0].health.is_punctual
+
+
+@virtual_clock
+async def test_every_utterance_earns_its_share_of_a_hedge() -> None:
+    house = House(stalled("first"), good("backup", 0.3), budget=HedgeBudget(1.0))
+    delays = []
+    for _ in range(6):
+        delays.append((await house.hear(STOP)).at - STOP)
+        house.engine.close_breakers()
+    assert delays == pytest.approx([0.9] * 6)
+
+
+@virtual_clock
+async def test_who_is_over_budget_is_still_asked_before_who_is_known_bad() -> None:
+    broken = ScriptedBackend("broken", SignInRefusedError("1008"))
+    house = House(broken, good("paid"), prices={"paid": 3600.0}, daily=10.0)
+    await house.hear(STOP)
+    house.costs.add("paid", 10)
+    assert (await house.hear(STOP)).started == {"paid": Reason.FIRST}
