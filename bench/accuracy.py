@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import time
-import wave
-from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from faster_whisper import WhisperModel
-from whisper_normalizer.english import EnglishTextNormalizer
 
 from bench.common import p95, print_machine, print_table
+from bench.recordings import BYTES_PER_MS, WordErrors, spoken_clips
 from modal_whisper.runner import ModelRunner
 from modal_whisper.transcriber import WhisperTranscriber
 from modal_whisper.weights import DEFAULT_MODEL, find_model
@@ -34,62 +32,37 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-@dataclass(frozen=True, slots=True)
-class _Heard:
-    words: list[str]
-    seconds: float
-
-
 async def _main(options: argparse.Namespace) -> None:
-    clips = _clips(options.speech)[: options.most]
+    clips = spoken_clips(options.speech)[: options.most]
     local = Local(ModelRunner(WhisperTranscriber(directory=options.models, device="cpu")))
     local.start()
     await local.wait_ready()
     folder = str(find_model(DEFAULT_MODEL, options.models))
     model = WhisperModel(folder, device="cpu", compute_type=options.compute_type)
-    normalise = EnglishTextNormalizer()
-    said: list[list[str]] = []
-    served: list[_Heard] = []
-    direct: list[_Heard] = []
+    served, direct = WordErrors(), WordErrors()
+    seconds: list[list[float]] = [[], []]
     for clip in clips:
-        pcm = _samples(options.speech / clip["path"])
         times = [time.perf_counter()]
-        texts = [clip["text"], await _by_server(local, pcm)]
+        texts = [clip.text, await _by_server(local, clip.pcm)]
         times.append(time.perf_counter())
-        texts.append(await asyncio.to_thread(_by_library, model, pcm))
+        texts.append(await asyncio.to_thread(_by_library, model, clip.pcm))
         times.append(time.perf_counter())
-        words = [normalise(text).split() for text in texts]
-        said.append(words[0])
-        served.append(_Heard(words[1], times[1] - times[0]))
-        direct.append(_Heard(words[2], times[2] - times[1]))
+        for taken, (begin, end) in zip(seconds, pairwise(times), strict=True):
+            taken.append(end - begin)
+        served.add(texts[0], texts[1])
+        direct.add(texts[0], texts[2])
+        words = [served.words_of(text) for text in texts]
         if options.show and words[1] != words[2]:
-            print("\n    ".join([clip["id"], *(" ".join(line) for line in words)]), end="\n\n")
+            print("\n    ".join([clip.name, *(" ".join(line) for line in words)]), end="\n\n")
     await local.close()
     rows = [
-        ["the server's local backend", *_figures(said, served)],
-        ["faster-whisper called directly", *_figures(said, direct)],
+        ["the server's local backend", *_figures(served, seconds[0])],
+        ["faster-whisper called directly", *_figures(direct, seconds[1])],
     ]
     print_table(["", "word errors", "word error rate", "per clip: median", "p95"], rows)
-    minutes = sum(clip["seconds"] for clip in clips) / 60
-    difference = _rate(said, served) - _rate(said, direct)
+    minutes = sum(len(clip.pcm) for clip in clips) / BYTES_PER_MS / 60_000
+    difference = served.rate - direct.rate
     print(f"{len(clips)} clips, {minutes:.1f} minutes; difference {difference * 100:+.2f} points")
-
-
-def _clips(folder: Path) -> list[dict[str, Any]]:
-    lines = (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
-    clips = [json.loads(line) for line in lines]
-    return [
-        clip
-        for clip in clips
-        if (clip["lang"], clip["synthetic"]) == ("en", False) and clip["kind"] != "slots"
-    ]
-
-
-def _samples(path: Path) -> bytes:
-    with wave.open(str(path), "rb") as file:
-        if file.getparams()[:3] != (1, 2, 16_000):
-            raise SystemExit(f"{path} is not 16 kHz, mono, 16-bit")
-        return file.readframes(file.getnframes())
 
 
 async def _by_server(local: Local, pcm: bytes) -> str:
@@ -105,32 +78,13 @@ async def _by_server(local: Local, pcm: bytes) -> str:
 
 def _by_library(model: WhisperModel, pcm: bytes) -> str:
     audio = np.frombuffer(pcm, "<i2").astype(np.float32) / 32768
-    segments, _ = model.transcribe(audio, language="en", beam_size=1)
+    segments, _ = model.transcribe(audio, language="en", beam_size=5)
     return "".join(segment.text for segment in segments)
 
 
-def _figures(said: Sequence[list[str]], heard: Sequence[_Heard]) -> list[str]:
-    seconds = [item.seconds for item in heard]
-    errors = f"{_errors(said, heard)} of {sum(map(len, said))}"
-    return [errors, f"{_rate(said, heard):.1%}", f"{median(seconds):.2f} s", f"{p95(seconds):.2f} s"]
-
-
-def _rate(said: Sequence[list[str]], heard: Sequence[_Heard]) -> float:
-    return _errors(said, heard) / sum(map(len, said))
-
-
-def _errors(said: Sequence[list[str]], heard: Sequence[_Heard]) -> int:
-    return sum(_distance(wanted, item.words) for wanted, item in zip(said, heard, strict=True))
-
-
-def _distance(wanted: list[str], words: list[str]) -> int:
-    """How many words must be changed, left out or put in to make the one text from the other."""
-    row = list(range(len(words) + 1))
-    for number, right in enumerate(wanted, 1):
-        above, row[0] = row[0], number
-        for at, word in enumerate(words, 1):
-            above, row[at] = row[at], min(row[at] + 1, row[at - 1] + 1, above + int(word != right))
-    return row[-1]
+def _figures(words: WordErrors, seconds: Sequence[float]) -> list[str]:
+    errors = f"{words.errors} of {words.words}"
+    return [errors, f"{words.rate:.1%}", f"{median(seconds):.2f} s", f"{p95(seconds):.2f} s"]
 
 
 def main() -> None:

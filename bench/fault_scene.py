@@ -13,18 +13,19 @@ import aiohttp
 from aiohttp import web
 
 from modal_whisper.errors import ModelUnavailableError
+from modal_whisper.model import Transcript
 from modal_whisper.runner import ModelRunner
 from modal_whisper.service import create_app
-from modal_whisper.transcriber import Segment
 from tests.end_to_end.clips import MUTED, words
 from tests.end_to_end.speaker import Speaker
 from wyoming_server.build import build_engine, build_server
 from wyoming_server.settings import validate
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator
 
     from bench.fault_kinds import Cell, WorkerFault
+    from modal_whisper.model import Passage
     from tests.emulators.assemblyai import AssemblyAIEmulator
     from tests.end_to_end.clips import Clip
     from tests.end_to_end.speaker import Answer
@@ -71,22 +72,13 @@ class TimedTranscriber:
         if self._load_error:
             raise self._load_error
 
-    def segments(
-        self,
-        pcm: bytes,
-        *,
-        language: str | None,
-        names: Sequence[str],
-        terms: Sequence[str],
-        cancelled: threading.Event,
-    ) -> Iterator[Segment]:
+    def transcribe(self, passage: Passage, cancelled: threading.Event) -> Transcript:
         """See Transcriber."""
-        del names, terms
-        self.heard.append(pcm)
+        self.heard.append(passage.pcm)
         if self._error:
             raise self._error
-        if not cancelled.wait(self._seconds) and self._text:
-            yield Segment(self._text, language or "en")
+        cancelled.wait(self._seconds)
+        return Transcript(self._text, passage.language or "en", self.model)
 
     def let_go(self) -> None:
         """Load no longer."""
@@ -145,7 +137,8 @@ def _result(
     if answer.backend == "assemblyai" and emulator:
         is_complete = bytes(emulator.sessions[0].audio).rstrip(b"\0") == clip.pcm.rstrip(b"\0")
     else:
-        is_complete = heard.get(answer.backend or "") == [clip.pcm]
+        passages = heard.get(answer.backend or "", [])
+        is_complete = bool(passages) and clip.is_all_in(passages[-1])
     are_right = answer.error is None and words(answer.text) == words(MUTED.text)
     return Result(answer, are_right, is_complete)
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from statistics import median
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from unittest import mock
 
 from wyoming.asr import Transcribe, Transcript
@@ -28,7 +28,7 @@ from wyoming.client import AsyncClient
 from wyoming.error import Error
 
 from bench.common import print_machine, print_table
-from modal_whisper.transcriber import Segment
+from modal_whisper import model
 from tests.emulators.assemblyai import (
     AssemblyAIEmulator,
     Close,
@@ -51,7 +51,6 @@ from wyoming_server.events import Answered, AttemptStarted, BackendFailed, Break
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator
 
     from tests.end_to_end.house import House
 
@@ -77,15 +76,14 @@ class Model:
     def load(self) -> None:
         """See Transcriber."""
 
-    def segments(
-        self, pcm: bytes, *, language: str | None, cancelled: threading.Event, **_: Any
-    ) -> Iterator[Segment]:
+    def transcribe(self, passage: model.Passage, cancelled: threading.Event) -> model.Transcript:
         """See Transcriber."""
         cancelled.wait(self._seconds)
         if self._random.random() < self._troubled:
             raise RuntimeError("out of memory")
-        known = {clip.pcm: clip.text for clip in _CLIPS}
-        yield Segment(known.get(pcm, "something that nobody said"), language or "en")
+        known = (clip.text for clip in _CLIPS if clip.is_all_in(passage.pcm))
+        text = next(known, "something that nobody said")
+        return model.Transcript(text, passage.language or "en", self.model)
 
 
 @dataclass(slots=True)

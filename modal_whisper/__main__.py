@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from modal_whisper.conversation import Limits
+from modal_whisper.deploy import main as deploy
 from modal_whisper.errors import SttError
 from modal_whisper.leave import leave
 from modal_whisper.runner import ModelRunner
-from modal_whisper.service import Limits, create_app
-from modal_whisper.transcriber import WhisperTranscriber
+from modal_whisper.service import create_app
+from modal_whisper.transcriber import DEFAULT_BEAM_SIZE, WhisperTranscriber
 from modal_whisper.version import __version__
 from modal_whisper.weights import DEFAULT_MODEL
 
@@ -42,9 +44,12 @@ def console() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the worker until SIGINT or SIGTERM; returns the exit code: 0 well, 2 wrong use."""
+    """Run the worker until SIGINT or SIGTERM, or deploy it; returns the exit code: 0 well, 2 wrong use."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if arguments[:1] == ["deploy"]:
+        return deploy(arguments[1:])
     try:
-        options = _options(sys.argv[1:] if argv is None else argv, os.environ)
+        options = _options(arguments, os.environ)
         _serve(options)
     except SttError as error:
         sys.stderr.write(f"stt-failover-worker: {error}\n")
@@ -137,7 +142,7 @@ _OPTIONS: Final = (
     _Option("MODEL_DIR", "~/.cache/stt-failover/models", "where models are kept", _folder),
     _Option("WHISPER_DEVICE", "auto", "auto, cpu or cuda", _one_of("auto cpu cuda")),
     _Option("WHISPER_COMPUTE_TYPE", "auto", "a CTranslate2 compute type, or auto", _one_of(_COMPUTE_TYPES)),
-    _Option("WHISPER_BEAM_SIZE", "1", "beam size of the model", _whole(1, 20)),
+    _Option("WHISPER_BEAM_SIZE", str(DEFAULT_BEAM_SIZE), "beam size of the model", _whole(1, 20)),
     _Option("WHISPER_THREADS", "0", "threads on a CPU; 0 for as many as there are cores", _whole(0, 256)),
     _Option("WHISPER_MAX_UTTERANCE", "120", "seconds that an utterance may last", _seconds(1, 600)),
     _Option("DEBUG", "false", "log more", _truth),
@@ -148,7 +153,8 @@ def _options(argv: Sequence[str], environ: Mapping[str, str]) -> argparse.Namesp
     parser = argparse.ArgumentParser(
         prog="stt-failover-worker",
         description="A Whisper service for spoken commands: /ws/stt and /health.",
-        epilog="Every option is also an environment variable, given in brackets, or that name with _FILE and "
+        epilog="`stt-failover-worker deploy` puts it on Modal (docs/deployment.md). Every option is also an "
+        "environment variable, given in brackets, or that name with _FILE and "
         "the path of a file that holds the value.",
     )
     parser.add_argument("--version", action="version", version=f"stt-failover-worker {__version__}")

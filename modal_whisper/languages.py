@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from modal_whisper.errors import MessageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def codes(text: str) -> frozenset[str]:
@@ -21,6 +24,7 @@ LANGUAGES: Final = codes(
 )
 """What multilingual Whisper models up to large-v3 were trained on. Source: openai/whisper's tokenizer."""
 
+_WITHOUT_SPACES: Final = codes("bo ja km lo my th yue zh")
 _OTHER_NAMES: Final = {"cmn": "zh", "fil": "tl", "in": "id", "iw": "he", "jv": "jw", "nb": "no"}
 
 
@@ -43,3 +47,8 @@ def whisper_language(tag: str | None) -> str | None:
             f"unknown language {tag[:20]!r}: give a code such as en, de or zh, or null to detect it"
         )
     return code
+
+
+def joined(texts: Iterable[str], language: str | None) -> str:
+    """One text from several that follow each other, with a space between them where the language has any."""
+    return ("" if language in _WITHOUT_SPACES else " ").join(text.strip() for text in texts if text.strip())

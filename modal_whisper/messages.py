@@ -30,6 +30,8 @@ class Start:
     """Names the speaker may use, most important first."""
     terms: tuple[str, ...] = ()
     """Words of lower priority than the names."""
+    languages: tuple[str, ...] = ()
+    """The languages to detect among, where none is given; empty for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ class Final:
     """How much audio of this utterance the worker received."""
     work_ms: int = 0
     """How long it computed."""
+    model: str = ""
+    """The name of the model that wrote it: another one than in Ready, where that was not up in time."""
 
 
 @dataclass(frozen=True, slots=True)

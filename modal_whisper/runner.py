@@ -1,92 +1,77 @@
-"""One model for many utterances: loaded in the background, asked for one after another on one thread."""
+"""One model for many sessions, loaded in the background: one passage after another on one thread."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
 from modal_whisper.errors import ModelUnavailableError, OverloadedError, TranscriptionError
+from modal_whisper.model import Priority
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import Callable
     from concurrent.futures import Future
 
-    from modal_whisper.transcriber import Segment, Transcriber
+    from modal_whisper.model import Passage, Transcript
+    from modal_whisper.transcriber import Transcriber
 
 _log = logging.getLogger(__name__)
 
+_CALL_SECONDS: Final = 60.0
+"""No passage takes a model so long, unless its machine stands still."""
 
-class Job:
-    """One transcription that the model has been asked for; made by ModelRunner.submit."""
 
-    def __init__(
-        self, pcm: bytes, *, language: str | None, names: Sequence[str], terms: Sequence[str]
-    ) -> None:
-        self._pcm = pcm
-        self._language = language
-        self._names = names
-        self._terms = terms
-        self.work_ms = 0
-        """How long the model has computed for it."""
-        self._cancelled = threading.Event()
-        self._results: asyncio.Queue[Segment | TranscriptionError | None] = asyncio.Queue()
-        self._loop = asyncio.get_running_loop()
+class _Job:
+    """See Job; its order among others is by `rank`, the least first."""
+
+    def __init__(self, passage: Passage, priority: Priority, number: int) -> None:
+        self.passage = passage
+        self.priority = priority
+        self.cancelled = threading.Event()
+        self._number = number
+        self._outcome: asyncio.Future[Transcript] = asyncio.get_running_loop().create_future()
+        self._outcome.add_done_callback(lambda outcome: outcome.exception())  # nobody need ask for it
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        return self.priority, self._number
+
+    @property
+    def is_done(self) -> bool:
+        return self._outcome.done()
+
+    async def result(self) -> Transcript:
+        await asyncio.wait([self._outcome])  # which, unlike to await it, does not cancel it
+        return self._outcome.result()
+
+    def hurry(self) -> None:
+        self.priority = Priority.FINAL
 
     def cancel(self) -> None:
-        """Nobody waits for it any more: not begun if it was queued, else stopped after the next segment."""
-        self._cancelled.set()
+        self.cancelled.set()
+        self.fail(TranscriptionError("the transcription was stopped"))
 
-    async def segments(self) -> AsyncGenerator[Segment, None]:
-        """The segments as they are finished; to be read once. Raises TranscriptionError."""
-        while (result := await self._results.get()) is not None:
-            if isinstance(result, TranscriptionError):
-                raise result
-            yield result
+    def succeed(self, transcript: Transcript) -> None:
+        if not self.is_done:
+            self._outcome.set_result(transcript)
 
-    def work(self, transcriber: Transcriber, clock: Callable[[], float]) -> None:
-        """Run it, blocking; only the runner's thread calls this, once."""
-        started = clock()
-        if not self._cancelled.is_set():
-            for segment in transcriber.segments(
-                self._pcm,
-                language=self._language,
-                names=self._names,
-                terms=self._terms,
-                cancelled=self._cancelled,
-            ):
-                self._report(segment)
-                if self._cancelled.is_set():
-                    break
-        self.work_ms = round((clock() - started) * 1000)
-
-    def finish(self, outcome: Future[None]) -> None:
-        """Tell whoever waits that the work has ended, in whatever way."""
-        error = outcome.exception()
-        if error is None and self._cancelled.is_set():
-            self._report(TranscriptionError("the transcription was stopped"))
-        elif error is None or isinstance(error, TranscriptionError):
-            self._report(error)
-        else:
-            _log.error("the Whisper model failed", exc_info=error)
-            self._report(TranscriptionError(f"the Whisper model failed: {error}"))
-
-    def _report(self, result: Segment | TranscriptionError | None) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has closed, and with it whoever waited
-            self._loop.call_soon_threadsafe(self._results.put_nowait, result)
+    def fail(self, error: TranscriptionError) -> None:
+        if not self.is_done:
+            self._outcome.set_exception(error)
 
 
 class ModelRunner:
-    """Owns a Transcriber and the one thread that it runs on; belongs to one event loop.
+    """A Model that owns a Transcriber and the one thread that it runs on.
 
     Args:
         transcriber: not yet loaded.
         retry_s: how long a failure to load is believed before loading is tried again.
-        max_waiting: jobs that may wait for the model; those past it would be answered too late for anybody.
+        max_waiting: passages that may wait behind another one; those past it would be answered too late.
         clock: seconds that never go backwards.
     """
 
@@ -103,16 +88,19 @@ class ModelRunner:
         self._max_waiting = max_waiting
         self._clock = clock
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="whisper")
-        self._jobs: set[Job] = set()
+        self._waiting: list[_Job] = []
+        self._number = 0
+        self._current: _Job | None = None
+        self._working: asyncio.Task[None] | None = None
         self._loading: asyncio.Task[None] | None = None
-        self._loaded: Future[Exception | None] | None = None
         self._closed = False
         self._ready = False
+        self._is_stuck = False
         self._error: ModelUnavailableError | None = None
         self._failed_at = 0.0
 
     @property
-    def model(self) -> str:
+    def name(self) -> str:
         """The name of the model."""
         return self._transcriber.model
 
@@ -123,17 +111,14 @@ class ModelRunner:
 
     @property
     def error(self) -> ModelUnavailableError | None:
-        """Why the latest try to load the model failed; None where none has, and once it is loaded."""
+        """Why the model could not be loaded, or does not answer; None where it is well."""
         return self._error
-
-    @property
-    def busy(self) -> bool:
-        """Whether the thread is at work. A process cannot end as usual before it has finished."""
-        return bool(self._jobs) or (self._loaded is not None and not self._loaded.done())
 
     def start_loading(self) -> None:
         """Load the model in the background, unless it is loaded, loading, or has failed just now."""
-        if self._ready or self._closed or (self._loading is not None and not self._loading.done()):
+        if self._ready or self._closed or self._is_stuck:
+            return
+        if self._loading is not None and not self._loading.done():
             return
         if self._error is not None and self._clock() - self._failed_at < self._retry_s:
             return
@@ -145,12 +130,14 @@ class ModelRunner:
         if self._loading is not None and not self._loading.done():
             await asyncio.wait([self._loading])
         if not self._ready:
-            # A new one: an error that is raised again keeps the frames, and the audio, of each time.
-            raise ModelUnavailableError(str(self._error or "the Whisper model is being shut down"))
+            raise self._unavailable()
+
+    def _unavailable(self) -> ModelUnavailableError:
+        # A new one: an error that is raised again keeps the frames, and the audio, of each time.
+        return ModelUnavailableError(str(self._error or "the Whisper model is being shut down"))
 
     async def _load(self) -> None:
-        self._loaded = self._thread.submit(self._try_to_load)
-        error = await asyncio.wrap_future(self._loaded)
+        error = await asyncio.wrap_future(self._thread.submit(self._try_to_load))
         if error is None:
             self._error = None
             self._ready = True
@@ -160,7 +147,7 @@ class ModelRunner:
         self._error = (
             error
             if isinstance(error, ModelUnavailableError)
-            else ModelUnavailableError(f"the Whisper model {self.model} could not be loaded: {error}")
+            else ModelUnavailableError(f"the Whisper model {self.name} could not be loaded: {error}")
         )
         self._failed_at = self._clock()
 
@@ -171,41 +158,95 @@ class ModelRunner:
             return error
         return None
 
-    async def submit(
-        self,
-        pcm: bytes,
-        *,
-        language: str | None = None,
-        names: Sequence[str] = (),
-        terms: Sequence[str] = (),
-    ) -> Job:
-        """Ask for the transcript of 16 kHz mono s16le audio; waits for the model if it is still loading.
-
-        The arguments are those of Transcriber.segments. Whoever asks must cancel the job in the end. Raises
-        ModelUnavailableError and OverloadedError.
-        """
-        if len(self._jobs) > self._max_waiting:
-            raise OverloadedError(f"the worker is busy: {len(self._jobs)} utterances wait for the model")
-        job = Job(pcm, language=language, names=names, terms=terms)
-
-        self._jobs.add(job)
-        try:
-            await self.wait_ready()
-            work = self._thread.submit(job.work, self._transcriber, self._clock)
-        except BaseException:
-            self._jobs.discard(job)
-            raise
-        work.add_done_callback(job.finish)
-        work.add_done_callback(lambda _: self._jobs.discard(job))
+    def submit(self, passage: Passage, priority: Priority) -> _Job:
+        """See Model.submit. Where there is no room, the last one who is less urgent gives way."""
+        self._waiting = self._open_jobs
+        asked = len(self._waiting) + (self._current is not None)
+        if asked > self._max_waiting:
+            last = max(self._waiting, key=lambda job: job.rank, default=None)
+            busy = OverloadedError(f"the worker is busy: {asked} passages wait for the model")
+            if last is None or last.priority <= priority:
+                raise busy
+            last.fail(busy)
+        self._number += 1
+        job = _Job(passage, priority, self._number)
+        if self._is_stuck:
+            job.fail(self._unavailable())
+            return job
+        self._waiting.append(job)
+        if self._working is None or self._working.done():
+            self._working = asyncio.create_task(self._work(), name="ask the Whisper model")
         return job
 
+    @property
+    def _open_jobs(self) -> list[_Job]:
+        return [job for job in self._waiting if not job.is_done]
+
+    async def _work(self) -> None:
+        while self._open_jobs:
+            try:
+                await self.wait_ready()
+            except ModelUnavailableError as error:
+                for job in self._waiting:
+                    job.fail(ModelUnavailableError(str(error)))
+                continue
+            # Only now: while it loaded, somebody more urgent may have come, and others may have left.
+            if self._open_jobs:
+                self._current = min(self._open_jobs, key=lambda job: job.rank)
+                self._waiting.remove(self._current)
+                await self._transcribe(self._current)
+                self._current = None
+        self._waiting.clear()
+
+    async def _transcribe(self, job: _Job) -> None:
+        started = self._clock()
+        call: Future[Transcript] = self._thread.submit(
+            self._transcriber.transcribe, job.passage, job.cancelled
+        )
+        answer = asyncio.wrap_future(call)
+        answer.add_done_callback(
+            lambda done: done.cancelled() or done.exception()
+        )  # nobody may be left to ask
+        done, _ = await asyncio.wait([answer], timeout=_CALL_SECONDS)
+        if not done:
+            await self._outlast(answer)
+            return
+        error = answer.exception()
+        if error is None:
+            work_ms = round((self._clock() - started) * 1000)
+            job.succeed(replace(answer.result(), work_ms=work_ms))
+        elif isinstance(error, TranscriptionError):
+            job.fail(error)
+        else:
+            _log.error("the Whisper model failed", exc_info=error)
+            job.fail(TranscriptionError(f"the Whisper model failed: {error}"))
+
+    async def _outlast(self, answer: asyncio.Future[Transcript]) -> None:
+        """Nobody gets an answer while the model stands still, and everybody is told."""
+        self._ready = False
+        self._is_stuck = True
+        self._error = ModelUnavailableError(f"the Whisper model has not answered for {_CALL_SECONDS:g} s")
+        _log.error("%s", self._error)
+        self._fail_all(self._unavailable())
+        await asyncio.wait([answer])
+        self._is_stuck = False
+        self._error = None
+        self._ready = not self._closed
+
+    def _fail_all(self, error: TranscriptionError) -> None:
+        for job in [*self._waiting, *([self._current] if self._current else [])]:
+            job.cancelled.set()
+            job.fail(error)
+        self._waiting.clear()
+
     async def close(self) -> None:
-        """Stop all work; what waits for it fails. A model call that is running ends by itself, see `busy`."""
+        """Stop all work; what waits for it fails. A model call that is running ends by itself."""
         self._closed = True
         self._ready = False
-        for job in list(self._jobs):
-            job.cancel()
-        if self._loading is not None:
-            self._loading.cancel()
-            await asyncio.wait([self._loading])
+        self._fail_all(TranscriptionError("the transcription was stopped"))
+        tasks = [task for task in (self._loading, self._working) if task]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         self._thread.shutdown(wait=False)

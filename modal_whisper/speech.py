@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from array import array
+
 import webrtcvad
 
 SAMPLE_RATE = 16_000
@@ -78,3 +81,13 @@ class SpeechDetector:
         if self._speech_start_ms is None:
             self._speech_start_ms = self._audio_ms - _START_FRAMES * FRAME_MS
         self._speech_end_ms = self._audio_ms
+
+
+def quietest_ms(pcm: bytes) -> int:
+    """The middle of the quietest frame, in milliseconds from the start: where to cut if one must."""
+    samples = array("h", pcm[: len(pcm) - len(pcm) % 2])
+    if sys.byteorder == "big":
+        samples.byteswap()
+    size = _FRAME_BYTES // 2
+    loudness = [sum(map(abs, samples[at : at + size])) for at in range(0, len(samples) - size + 1, size)]
+    return loudness.index(min(loudness)) * FRAME_MS + FRAME_MS // 2 if loudness else 0

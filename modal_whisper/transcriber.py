@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+import os
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from modal_whisper.decoding import Decoder
 from modal_whisper.errors import ModelUnavailableError, TranscriptionError
 from modal_whisper.extras import require
+from modal_whisper.model import Transcript
+from modal_whisper.prompt import prompt
 from modal_whisper.weights import DEFAULT_MODEL, find_model
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from modal_whisper.model import Passage
+
+DEFAULT_BEAM_SIZE: Final = 5
+"""With names in the prompt it gets far more commands right than 1 (bench/README.md)."""
 _log = logging.getLogger(__name__)
 
-# Whisper keeps at most 223 tokens of what comes before; names that fill them slow every step down.
-_PROMPT_TOKENS = 120
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A finished piece of the transcript."""
-
-    text: str
-    """As the model wrote it: with the space that parts it from the text before, where the script has one."""
-    language: str
-    """A Whisper language code: the one asked for, or what the model heard."""
+_MOST_THREADS = 8
+"""A container is often told of all cores of its machine, and may use but a few."""
 
 
 class Transcriber(Protocol):
@@ -41,19 +37,10 @@ class Transcriber(Protocol):
     def load(self) -> None:
         """Make ready; raises ModelUnavailableError."""
 
-    def segments(
-        self,
-        pcm: bytes,
-        *,
-        language: str | None,
-        names: Sequence[str],
-        terms: Sequence[str],
-        cancelled: threading.Event,
-    ) -> Iterator[Segment]:
-        """The transcript of 16 kHz mono s16le audio, piece by piece; stops early once `cancelled` is set.
+    def transcribe(self, passage: Passage, cancelled: threading.Event) -> Transcript:
+        """The words of a passage; gives up early, with whatever it has, once `cancelled` is set.
 
-        `language` is one of modal_whisper.languages.LANGUAGES, or None to detect it. `names` and `terms` are
-        words that may occur, most important first. Raises TranscriptionError.
+        Raises TranscriptionError.
         """
 
 
@@ -66,7 +53,7 @@ class WhisperTranscriber:
         device: cpu, cuda, or auto for what there is.
         compute_type: a CTranslate2 compute type; auto is int8 on a CPU and float16 on CUDA.
         beam_size: hypotheses followed at once; 1 is fastest.
-        threads: CPU threads; 0 leaves it to CTranslate2.
+        threads: CPU threads; 0 for as many as there are cores, up to 8.
     """
 
     def __init__(
@@ -76,7 +63,7 @@ class WhisperTranscriber:
         directory: Path,
         device: str = "auto",
         compute_type: str = "auto",
-        beam_size: int = 1,
+        beam_size: int = DEFAULT_BEAM_SIZE,
         threads: int = 0,
     ) -> None:
         self.model = model
@@ -85,7 +72,8 @@ class WhisperTranscriber:
         self._compute_type = compute_type
         self._beam_size = beam_size
         self._threads = threads
-        self._whisper: Any = None
+        self._decoder: Decoder | None = None
+        self._tokenizer: Any = None
 
     def load(self) -> None:
         """Fetch the model where it is not here yet, and load it; raises ModelUnavailableError."""
@@ -99,72 +87,50 @@ class WhisperTranscriber:
         whisper_model = require("faster_whisper").WhisperModel
         logging.getLogger("faster_whisper").setLevel(logging.WARNING)  # it tells of every utterance at INFO
         try:
-            self._whisper = whisper_model(
+            whisper = whisper_model(
                 str(folder),
                 device=device,
                 compute_type=compute_type,
-                cpu_threads=self._threads,
+                cpu_threads=self._threads or _cores(),
                 local_files_only=True,
             )
         except Exception as error:
             raise ModelUnavailableError(
                 f"the Whisper model in {folder} could not be loaded: {error}"
             ) from error
+        self._tokenizer = whisper.hf_tokenizer
+        self._decoder = Decoder(whisper, beam_size=self._beam_size)
+        self._takes_prompt = bool(whisper.model.is_multilingual) and "distil" not in self.model
         _log.info("loaded the Whisper model %s (%s, %s)", self.model, device, compute_type)
 
-    def segments(
-        self,
-        pcm: bytes,
-        *,
-        language: str | None,
-        names: Sequence[str],
-        terms: Sequence[str],
-        cancelled: threading.Event,
-    ) -> Iterator[Segment]:
-        """See Transcriber. The audio may be of any length; an odd last byte is left out."""
-        whisper = self._whisper
-        if whisper is None:
+    def transcribe(self, passage: Passage, cancelled: threading.Event) -> Transcript:
+        """See Transcriber."""
+        if self._decoder is None:
             raise ModelUnavailableError("the Whisper model is not loaded")
         np = require("numpy")
-        audio = np.frombuffer(pcm, "<i2", count=len(pcm) // 2).astype(np.float32) / 32768
-        if whisper.hf_tokenizer.token_to_id(f"<|{language}|>") is None:
-            language = None  # older models lack some, Cantonese for one: what they hear comes closest
+        samples = np.frombuffer(passage.pcm, "<i2", count=len(passage.pcm) // 2).astype(np.float32) / 32768
+        language = passage.language
+        if language and not self._decoder.knows(language):
+            language = None  # what it hears instead comes closest
+        # English-only and distilled models repeat the prompt or fall silent on it.
+        words = [*passage.names, *passage.terms] if self._takes_prompt else []
+        before = prompt(self._tokenizer, words, passage.context if self._takes_prompt else "")
         try:
-            found, info = whisper.transcribe(
-                audio,
+            decoded = self._decoder.decode(
+                samples,
                 language=language,
-                beam_size=self._beam_size,
-                # The ladder of temperatures took up to 16 s over two seconds of noise, and gained no word.
-                temperature=0.0,
-                condition_on_previous_text=False,
-                initial_prompt=self._prompt([*names, *terms]),
+                languages=passage.languages,
+                prompt=before,
+                is_cancelled=cancelled.is_set,
             )
-            for segment in found:
-                if cancelled.is_set():
-                    return
-                yield Segment(segment.text, info.language)
         except (RuntimeError, ValueError) as error:
             raise TranscriptionError(f"the Whisper model failed: {error}") from error
+        return Transcript(decoded.text, decoded.language, self.model)
 
-    def _prompt(self, words: Sequence[str]) -> list[int] | None:
-        """The words as tokens that come before the transcript, as many as fit.
 
-        Only words: with example commands in it, noise comes back as one of them. English-only and distilled
-        models repeat the prompt or fall silent on it, so they get none.
-        """
-        if not self._whisper.model.is_multilingual or "distil" in self.model:
-            return None
-        tokens: list[int] = []
-        for number, word in enumerate(words):
-            text = word.strip().encode(errors="ignore").decode()  # without halves of surrogate pairs
-            encoded = self._whisper.hf_tokenizer.encode(
-                f"{',' if number else ''} {text}", add_special_tokens=False
-            ).ids
-            if len(tokens) + len(encoded) >= _PROMPT_TOKENS:
-                break
-            tokens += encoded
-        return (
-            [*tokens, *self._whisper.hf_tokenizer.encode(".", add_special_tokens=False).ids]
-            if tokens
-            else None
-        )
+def _cores() -> int:
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        cores = os.cpu_count() or 1
+    return min(cores, _MOST_THREADS)

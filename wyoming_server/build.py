@@ -157,6 +157,7 @@ def _build_backend(name: str, settings: Settings, session: aiohttp.ClientSession
                     model=settings.whisper_model,
                     connect_timeout=settings.whisper_connect_timeout,
                     timeout=settings.whisper_timeout,
+                    languages=settings.whisper_languages,
                 ),
                 session,
                 partial(costs.add, name),
@@ -169,4 +170,4 @@ def _build_backend(name: str, settings: Settings, session: aiohttp.ClientSession
                 beam_size=settings.local_beam_size,
                 threads=settings.local_threads,
             )
-            return Local(ModelRunner(transcriber))
+            return Local(ModelRunner(transcriber), settings.whisper_languages)

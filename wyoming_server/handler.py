@@ -201,11 +201,13 @@ class Connection:
         self._is_open = False
 
     def _read_wishes(self, data: dict[str, Any]) -> Wishes:
-        language = data.get("language")
+        given = data.get("language")
+        tag = given if isinstance(given, str) and given else None
         name = data.get("name")
         context = data.get("context")
         request = Request(
-            language=bare_code(language) if isinstance(language, str) and language else None,
+            language=bare_code(tag) if tag else None,
+            tag=tag,
             names=(*_strings(data.get("transcript_names")), *self._key_terms),
             terms=_strings(data.get("transcript_terms")),
             backend=next((backend.name for backend in self._engine.backends if backend.name == name), None),

@@ -9,16 +9,17 @@ from wyoming.info import AsrModel, AsrProgram, Attribution, Info
 from modal_whisper.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection
 
     from wyoming.event import Event
 
 PROGRAM: Final = "stt-failover"
 MODEL: Final = "failover"
+_CHINESE: Final = ("zh-Hans", "zh-Hant")
 _ATTRIBUTION: Final = Attribution("stt-failover", "https://github.com/stt-failover/stt-failover")
 
 
-def describe(languages: Iterable[str]) -> Event:
+def describe(languages: Collection[str]) -> Event:
     """The info event: one program with one model, the same in whatever state the backends are."""
     model = AsrModel(
         name=MODEL,
@@ -26,7 +27,7 @@ def describe(languages: Iterable[str]) -> Event:
         installed=True,
         description="The first backend that can give the words",
         version=__version__,
-        languages=sorted(languages),
+        languages=sorted({*languages, *(_CHINESE if "zh" in languages else ())}),
     )
     program = AsrProgram(
         name=PROGRAM,

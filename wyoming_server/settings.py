@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import voluptuous as vol
 
+from modal_whisper.transcriber import DEFAULT_BEAM_SIZE
 from wyoming_server import validators as take
 from wyoming_server.errors import SettingsError
 
@@ -157,6 +158,11 @@ class Settings:
     whisper_model: str = _setting(
         "", take.text, "the model that the worker should run; another one is reported in the log"
     )
+    whisper_languages: tuple[str, ...] = _setting(
+        (),
+        take.whisper_languages,
+        "codes of the languages that Whisper, here or in the worker, chooses from if the client names none",
+    )
     whisper_connect_timeout: float = _setting(
         3.0, take.number(0.1, 60, "seconds"), "seconds for the worker to say that it is ready"
     )
@@ -175,7 +181,9 @@ class Settings:
     local_threads: int = _setting(
         0, take.whole(0, 256), "threads of the local model; 0: as many as there are cores"
     )
-    local_beam_size: int = _setting(1, take.whole(1, 20), "beam size of the local model")
+    local_beam_size: int = _setting(
+        DEFAULT_BEAM_SIZE, take.whole(1, 20), "hypotheses that the local model follows at once; 1 is fastest"
+    )
 
     self_check: bool = _setting(
         default=False,

@@ -9,6 +9,9 @@ from urllib.parse import urlsplit
 
 import voluptuous as vol
 
+from modal_whisper.errors import MessageError
+from modal_whisper.languages import whisper_language
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -44,6 +47,15 @@ def words(value: Any) -> tuple[str, ...]:
     if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
         raise vol.Invalid("takes words with commas between them")
     return tuple(item.strip() for item in items if item.strip())
+
+
+def whisper_languages(value: Any) -> tuple[str, ...]:
+    """Codes of languages that Whisper knows, or one string with commas between them."""
+    codes = words(value)
+    try:
+        return tuple(code for code in map(whisper_language, codes) if code)
+    except MessageError:
+        raise vol.Invalid("takes language codes such as en, de or zh with commas between them") from None
 
 
 def folder(value: Any) -> Path:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import unicodedata
 import wave
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modal_whisper import samples
-from modal_whisper.speech import BYTES_PER_SECOND
+from modal_whisper.speech import BYTES_PER_SECOND, SpeechDetector
 
 if TYPE_CHECKING:
     from modal_whisper.samples import Sample
@@ -29,6 +30,21 @@ class Clip:
     def followed_by_silence(self, seconds: float) -> Clip:
         """The same, with the person silent for a while before the microphone closes."""
         return Clip(self.pcm + silence(seconds), self.text, self.language)
+
+    def is_all_in(self, pcm: bytes) -> bool:
+        """Whether a piece of this recording has all of its speech: Whisper's session leaves out silence."""
+        at = self.pcm.find(pcm)
+        start, end = _speech_in(self.pcm)
+        return 0 <= at <= start and at + len(pcm) >= end
+
+
+@functools.cache
+def _speech_in(pcm: bytes) -> tuple[int, int]:
+    """Where the first speech begins and the last one ends, in bytes."""
+    detector = SpeechDetector()
+    detector.feed(pcm)
+    bytes_per_ms = BYTES_PER_SECOND // 1000
+    return (detector.speech_start_ms or 0) * bytes_per_ms, (detector.speech_end_ms or 0) * bytes_per_ms
 
 
 def silence(seconds: float) -> bytes:

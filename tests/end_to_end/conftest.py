@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from modal_whisper.model import Passage
 from modal_whisper.transcriber import WhisperTranscriber
 from tests.end_to_end.stage import Stage
 from tests.end_to_end.worker import Witness, running_worker
@@ -43,10 +44,8 @@ def directly(whisper: WhisperTranscriber) -> Callable[[Clip], str]:
 
     def ask(clip: Clip) -> str:
         if clip not in known:
-            segments = whisper.segments(
-                clip.pcm, language=clip.language, names=(), terms=(), cancelled=threading.Event()
-            )
-            known[clip] = "".join(segment.text for segment in segments).strip()
+            passage = Passage(pcm=clip.pcm, language=clip.language)
+            known[clip] = whisper.transcribe(passage, threading.Event()).text
         return known[clip]
 
     return ask

@@ -3,9 +3,9 @@ from __future__ import annotations
 import asyncio
 import sys
 from array import array
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from modal_whisper.transcriber import Segment
+from modal_whisper.model import Passage, Transcript
 from tests.emulators.assemblyai import AssemblyAIEmulator, Drop, Fault, by_recording, script_for
 from tests.end_to_end.clips import LEADER, MUTED, PASSWORD, WEASELS, Clip
 from tests.end_to_end.house import running_house
@@ -14,7 +14,8 @@ from tests.end_to_end.stage import GOOD_KEY, settings_for
 from tests.end_to_end.worker import Witness, running_worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    import threading
+    from collections.abc import Callable, Sequence
 
     from tests.end_to_end.house import House
     from tests.end_to_end.speaker import Answer
@@ -42,13 +43,14 @@ class ByHeart:
     model = "by-heart"
 
     def __init__(self, clips: Sequence[Clip]) -> None:
-        self._texts = {clip.pcm: clip.text for clip in clips}
+        self._clips = clips
 
     def load(self) -> None:
         pass
 
-    def segments(self, pcm: bytes, **_: Any) -> Iterator[Segment]:
-        yield Segment(self._texts[pcm], "en")
+    def transcribe(self, passage: Passage, _: threading.Event) -> Transcript:
+        (text,) = (clip.text for clip in self._clips if clip.is_all_in(passage.pcm))
+        return Transcript(text, "en", self.model)
 
 
 def service(

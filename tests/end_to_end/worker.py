@@ -13,9 +13,10 @@ from modal_whisper.service import create_app
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator
 
-    from modal_whisper.transcriber import Segment, Transcriber
+    from modal_whisper.model import Passage, Transcript
+    from modal_whisper.transcriber import Transcriber
 
 WORKER_KEY = "key-of-the-worker"
 
@@ -36,19 +37,9 @@ class Witness:
         if not self._is_loaded:
             self._transcriber.load()
 
-    def segments(
-        self,
-        pcm: bytes,
-        *,
-        language: str | None,
-        names: Sequence[str],
-        terms: Sequence[str],
-        cancelled: threading.Event,
-    ) -> Iterator[Segment]:
-        self.heard.append(pcm)
-        return self._transcriber.segments(
-            pcm, language=language, names=names, terms=terms, cancelled=cancelled
-        )
+    def transcribe(self, passage: Passage, cancelled: threading.Event) -> Transcript:
+        self.heard.append(passage.pcm)
+        return self._transcriber.transcribe(passage, cancelled)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import pytest
 from faster_whisper.tokenizer import _LANGUAGE_CODES
 
 from modal_whisper.errors import MessageError
-from modal_whisper.languages import LANGUAGES, bare_code, whisper_language
+from modal_whisper.languages import LANGUAGES, bare_code, joined, whisper_language
 
 
 def test_the_languages_are_those_of_the_model() -> None:
@@ -51,3 +51,17 @@ def test_a_tag_of_any_length_makes_a_short_error() -> None:
     with pytest.raises(MessageError) as error:
         whisper_language("x" * 1_000_000)
     assert len(str(error.value)) < 120
+
+
+@pytest.mark.parametrize("language", ["en", "de", "ko", "vi", None])
+def test_texts_are_joined_with_a_space(language: str | None) -> None:
+    assert joined([" Turn on", "", "  ", "the light. "], language) == "Turn on the light."
+
+
+@pytest.mark.parametrize("language", ["zh", "ja", "yue", "th", "lo", "km", "my", "bo"])
+def test_texts_of_a_language_without_spaces_are_joined_without(language: str) -> None:
+    assert joined((text for text in (" 打开", "客厅 ", " ", "的灯。")), language) == "打开客厅的灯。"
+
+
+def test_no_texts_are_an_empty_one() -> None:
+    assert joined([], "en") == ""

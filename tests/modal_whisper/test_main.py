@@ -100,7 +100,7 @@ def test_without_options_it_listens_on_this_machine_only(
         "model_dir": Path.home() / ".cache/stt-failover/models",
         "device": "auto",
         "compute_type": "auto",
-        "beam_size": 1,
+        "beam_size": 5,
         "threads": 0,
         "max_utterance": 120.0,
         "debug": False,
@@ -399,9 +399,8 @@ class Stuck:
     def load(self):
         self.wait_at("load")
 
-    def segments(self, pcm, **options):
+    def transcribe(self, passage, cancelled):
         self.wait_at("work")
-        yield
 
 worker.WhisperTranscriber = Stuck
 worker.console()

@@ -54,6 +54,7 @@ def test_a_message_is_one_json_object_that_names_its_type() -> None:
         "language": "de",
         "names": ["Jürgen"],
         "terms": ["Licht"],
+        "languages": [],
     }
     assert json.loads(encode(Stop())) == {"type": "stop"}
     assert json.loads(encode(Failure("too-long", "no"))) == {

@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from modal_whisper import __version__
+from modal_whisper.conversation import Limits
 from modal_whisper.errors import ModelUnavailableError, TranscriptionError
 from modal_whisper.messages import (
     MAX_MESSAGE_BYTES,
@@ -27,7 +28,7 @@ from modal_whisper.messages import (
     encode,
 )
 from modal_whisper.runner import ModelRunner
-from modal_whisper.service import Limits, create_app
+from modal_whisper.service import create_app
 from modal_whisper.speech import BYTES_PER_SECOND
 from tests.end_to_end.clips import MUTED, WEASELS, silence
 from tests.fakes import PATIENCE, ScriptedTranscriber, happened
@@ -157,20 +158,21 @@ def go_on() -> threading.Event:
 
 
 async def test_an_utterance_gets_ready_partials_and_one_final(work: Workers) -> None:
-    worker = await work(" The conference", " is now muted.")
+    worker = await work("The conference is now muted.")
     client = await worker.dial()
-    await client.utterance(MUTED.pcm, Start("en-US", ("Anna",), ("conference",)))
-    *before, final = await client.answers()
-    assert before == [READY, Partial("The conference"), Partial("The conference is now muted.")]
+    await client.tell(Start("en-US", ("Anna",), ("conference",)))
+    await client.say(MUTED.pcm + silence(0.4))
+    assert await client.next() == READY
+    assert await client.next() == Partial("The conference is now muted.")
+    await client.tell(Stop())
+    (final,) = await client.answers()
     assert isinstance(final, Final)
-    assert (final.text, final.language, final.audio_ms) == ("The conference is now muted.", "en", 1861)
+    assert (final.text, final.language, final.audio_ms) == ("The conference is now muted.", "en", 2261)
+    assert final.model == "scripted"
     (asked,) = worker.transcriber.asked
-    assert (asked.pcm, asked.language, asked.names, asked.terms) == (
-        MUTED.pcm,
-        "en",
-        ("Anna",),
-        ("conference",),
-    )
+    assert asked.pcm.startswith(MUTED.pcm)
+    passage = asked.passage
+    assert (passage.language, passage.names, passage.terms) == ("en", ("Anna",), ("conference",))
 
 
 async def test_ready_comes_before_any_audio_and_before_the_model_is_loaded(
@@ -182,15 +184,9 @@ async def test_ready_comes_before_any_audio_and_before_the_model_is_loaded(
     await client.say(MUTED.pcm)
     await client.tell(Stop())
     go_on.set()
-    assert (await client.answers())[0] == Partial("Hi")
-
-
-async def test_a_partial_comes_while_the_model_goes_on(work: Workers, go_on: threading.Event) -> None:
-    client = await (await work("One", go_on, " two")).dial()
-    await client.utterance(MUTED.pcm)
-    assert [await client.next(), await client.next()] == [READY, Partial("One")]
-    go_on.set()
-    assert (await client.answers())[0] == Partial("One two")
+    (final,) = await client.answers()
+    assert isinstance(final, Final)
+    assert final.text == "Hi"
 
 
 async def test_a_connection_serves_one_utterance_after_another(work: Workers) -> None:
@@ -198,7 +194,7 @@ async def test_a_connection_serves_one_utterance_after_another(work: Workers) ->
     client = await worker.dial()
     for pcm in (MUTED.pcm, WEASELS.pcm):
         await client.utterance(pcm)
-        assert [type(message) for message in await client.answers()] == [Ready, Partial, Final]
+        assert [type(message) for message in await client.answers()] == [Ready, Final]
     assert [asked.pcm for asked in worker.transcriber.asked] == [MUTED.pcm, WEASELS.pcm]
 
 
@@ -247,7 +243,7 @@ async def test_clients_are_served_side_by_side(work: Workers, go_on: threading.E
     await worker.transcriber.wait_asked()
     assert await other.is_usable()
     go_on.set()
-    assert [type(message) for message in await one.answers()] == [Ready, Partial, Final]
+    assert [type(message) for message in await one.answers()] == [Ready, Final]
 
 
 # Mistakes of clients
@@ -335,7 +331,7 @@ async def test_what_comes_after_the_stop_is_ignored(work: Workers, go_on: thread
     await client.tell(Stop())
     await client.ws.ping()
     go_on.set()
-    assert [type(message) for message in await client.answers()] == [Ready, Partial, Final]
+    assert [type(message) for message in await client.answers()] == [Ready, Final]
     await client.say(silence(3.0))
     await client.tell(Stop())
     assert await client.is_usable()
@@ -415,7 +411,7 @@ async def test_more_utterances_than_the_model_can_answer_are_refused(
     await one.utterance(MUTED.pcm)
     await worker.transcriber.wait_asked()
     await other.utterance(MUTED.pcm)
-    assert await other.error() == ("overloaded", "the worker is busy: 1 utterances wait for the model")
+    assert await other.error() == ("overloaded", "the worker is busy: 1 passages wait for the model")
     go_on.set()
     assert isinstance((await one.answers())[-1], Final)
 
@@ -497,7 +493,7 @@ async def test_work_stops_when_the_client_leaves_in_mid_utterance(work: Workers)
     assert await client.next() == READY
     await client.ws.close()
     assert await (await dial_when_free(worker)).is_usable()
-    assert (worker.transcriber.asked, worker.runner.busy) == ([], False)
+    assert worker.transcriber.asked == []
 
 
 @pytest.mark.parametrize("way", ["closes", "breaks off"])
@@ -522,12 +518,11 @@ async def test_an_utterance_of_a_client_that_left_is_not_begun(work: Workers, go
     await one.utterance(MUTED.pcm)
     await worker.transcriber.wait_asked()
     await other.utterance(WEASELS.pcm)
-    await until(lambda: len(worker.runner._jobs) == 2)
+    await until(lambda: worker.runner._open_jobs)
     await other.ws.close()
     await dial_when_free(worker)
     go_on.set()
     assert isinstance((await one.answers())[-1], Final)
-    await until(lambda: not worker.runner.busy)
     assert [asked.pcm for asked in worker.transcriber.asked] == [MUTED.pcm]
 
 
@@ -594,7 +589,7 @@ def open_connections(worker: Worker) -> int:
 async def test_a_client_that_does_not_read_the_errors_is_dropped(
     work: Workers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("modal_whisper.service._SEND_SECONDS", 0.1)
+    monkeypatch.setattr("modal_whisper.conversation._SEND_SECONDS", 0.1)
     worker = await work()
     reader = await asyncio.to_thread(SilentReader, worker.port)
     await asyncio.to_thread(reader.talk_until_dropped)
@@ -605,19 +600,19 @@ async def test_a_client_that_does_not_read_the_errors_is_dropped(
 
 
 LONG_WINDED = ["x" * 1_000_000] * 8
-"""More than fits into the buffers of any connection; partials grow."""
+"""More than fits into the buffers of any connection."""
 
 
 async def test_a_client_that_does_not_read_the_answers_is_dropped(
     work: Workers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("modal_whisper.service._SEND_SECONDS", 0.1)
-    monkeypatch.setattr("modal_whisper.service._CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr("modal_whisper.conversation._SEND_SECONDS", 0.1)
+    monkeypatch.setattr("modal_whisper.conversation.CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr("modal_whisper.service.CLOSE_SECONDS", 0.1)
     worker = await work(*LONG_WINDED, limits=Limits(idle_timeout=0.3))
     reader = await asyncio.to_thread(SilentReader, worker.port)
     await asyncio.to_thread(reader.send_utterance)
-    asked = await worker.transcriber.wait_asked()
-    await happened(asked.cancelled)
+    await worker.transcriber.wait_asked()
     await until(lambda: open_connections(worker) == 0)
     assert caplog.records == []
     reader.close()
@@ -627,8 +622,9 @@ async def test_a_client_that_does_not_read_the_answers_is_dropped(
 async def test_a_client_that_does_not_read_cannot_keep_the_worker_from_ending(
     work: Workers, monkeypatch: pytest.MonkeyPatch, close: float, send: float
 ) -> None:
-    monkeypatch.setattr("modal_whisper.service._CLOSE_SECONDS", close)
-    monkeypatch.setattr("modal_whisper.service._SEND_SECONDS", send)
+    monkeypatch.setattr("modal_whisper.conversation.CLOSE_SECONDS", close)
+    monkeypatch.setattr("modal_whisper.service.CLOSE_SECONDS", close)
+    monkeypatch.setattr("modal_whisper.conversation._SEND_SECONDS", send)
     worker = await work(*LONG_WINDED)
     reader = await asyncio.to_thread(SilentReader, worker.port)
     await asyncio.to_thread(reader.send_utterance)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modal_whisper.speech import BYTES_PER_SECOND, FRAME_MS, SAMPLE_RATE, SpeechDetector
+from modal_whisper.speech import BYTES_PER_SECOND, FRAME_MS, SAMPLE_RATE, SpeechDetector, quietest_ms
 from tests.end_to_end.clips import LEADER, MUTED, PASSWORD, WEASELS, silence
 
 if TYPE_CHECKING:
@@ -126,3 +126,27 @@ def test_a_quiet_room_is_no_speech(level: int) -> None:
     room = random.Random(1)
     noise = array("h", (room.randint(-level, level) for _ in range(10 * SAMPLE_RATE)))
     assert not heard_in(noise.tobytes()).heard
+
+
+def loud(*levels: int) -> bytes:
+    """A frame of 30 ms for each level."""
+    return b"".join(array("h", [level, -level] * (FRAME_BYTES // 4)).tobytes() for level in levels)
+
+
+@pytest.mark.parametrize(
+    ("levels", "middle"),
+    [((9, 9, 3, 9), 75), ((1, 9, 9), 15), ((9, 9, 1), 75), ((9, 2, 9, 2), 45), ((32_767, 32_766), 45)],
+)
+def test_the_quietest_place_is_the_middle_of_the_first_quietest_frame(
+    levels: tuple[int, ...], middle: int
+) -> None:
+    assert quietest_ms(loud(*levels)) == middle
+
+
+def test_what_fills_no_frame_is_not_looked_at_and_an_odd_byte_neither() -> None:
+    assert quietest_ms(loud(9, 3, 9) + bytes(FRAME_BYTES - 1)) == 45
+
+
+@pytest.mark.parametrize("size", [0, 1, FRAME_BYTES - 1])
+def test_where_there_is_no_whole_frame_one_can_cut_at_once(size: int) -> None:
+    assert quietest_ms(bytes(size)) == 0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -8,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from modal_whisper.decoding import Decoded
 from modal_whisper.errors import ModelUnavailableError, TranscriptionError
-from modal_whisper.transcriber import Segment, WhisperTranscriber
-from tests.end_to_end.clips import LEADER, MUTED, PASSWORD, WEASELS, error_rate
+from modal_whisper.model import Passage, Transcript
+from modal_whisper.transcriber import WhisperTranscriber
+from tests.end_to_end.clips import LEADER, MUTED, WEASELS, error_rate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -22,74 +24,44 @@ def ask(
     pcm: bytes,
     language: str | None = "en",
     *,
-    names: tuple[str, ...] = (),
-    terms: tuple[str, ...] = (),
     cancelled: threading.Event | None = None,
-) -> Iterator[Segment]:
-    return transcriber.segments(
-        pcm, language=language, names=names, terms=terms, cancelled=cancelled or threading.Event()
-    )
+    **known: Any,
+) -> Transcript:
+    passage = Passage(pcm=pcm, language=language, **known)
+    return transcriber.transcribe(passage, cancelled or threading.Event())
 
 
 # With the real model
 
 
 def test_people_are_understood(whisper: WhisperTranscriber) -> None:
-    segments = list(ask(whisper, LEADER.pcm, "es"))
-    assert error_rate(LEADER.text, "".join(segment.text for segment in segments)) < 0.2
-    assert {segment.language for segment in segments} == {"es"}
+    transcript = ask(whisper, LEADER.pcm, "es")
+    assert error_rate(LEADER.text, transcript.text) < 0.2
+    assert (transcript.language, transcript.model) == ("es", "base")
 
 
 def test_the_language_is_detected_where_none_is_given_and_an_odd_byte_is_left_out(
     whisper: WhisperTranscriber,
 ) -> None:
-    segments = list(ask(whisper, MUTED.pcm + b"\1", None))
-    assert error_rate(MUTED.text, "".join(segment.text for segment in segments)) < 0.2
-    assert {segment.language for segment in segments} == {"en"}
+    transcript = ask(whisper, MUTED.pcm + b"\1", None)
+    assert error_rate(MUTED.text, transcript.text) < 0.2
+    assert transcript.language == "en"
 
 
 def test_names_and_terms_guide_the_spelling_even_beside_what_is_no_text(whisper: WhisperTranscriber) -> None:
-    heard = "".join(segment.text for segment in ask(whisper, WEASELS.pcm, names=("\ud83d", "Weazels")))
-    assert "Weazels" in heard
+    names = ("\ud83d", "<|endoftext|>", "Weazels")
+    assert "Weazels" in ask(whisper, WEASELS.pcm, names=names).text
 
 
-def test_a_transcription_stops_when_it_is_cancelled(whisper: WhisperTranscriber) -> None:
+def test_one_that_is_cancelled_beforehand_has_no_words(whisper: WhisperTranscriber) -> None:
     cancelled = threading.Event()
-    segments = ask(whisper, PASSWORD.pcm, cancelled=cancelled)
-    assert next(segments).text
     cancelled.set()
-    assert list(segments) == []
+    assert ask(whisper, MUTED.pcm, cancelled=cancelled).text == ""
 
 
 @pytest.mark.parametrize("pcm", [b"", b"\1", MUTED.pcm[:20]], ids=["nothing", "one byte", "ten samples"])
 def test_hardly_any_audio_has_no_words(whisper: WhisperTranscriber, pcm: bytes) -> None:
-    assert list(ask(whisper, pcm)) == []
-
-
-@pytest.mark.parametrize(
-    ("words", "prompt"),
-    [
-        ((), None),
-        (("Anna",), " Anna."),
-        (("Anna", "Jürgen Groß", " Li Wei "), " Anna, Jürgen Groß, Li Wei."),
-    ],
-)
-def test_the_prompt_is_the_words_and_nothing_else(
-    whisper: WhisperTranscriber, words: tuple[str, ...], prompt: str | None
-) -> None:
-    tokens = whisper._prompt(words)
-    assert (tokens and whisper._whisper.hf_tokenizer.decode(tokens)) == prompt
-
-
-def test_the_prompt_takes_the_first_words_and_has_a_bound(whisper: WhisperTranscriber) -> None:
-    tokens = whisper._prompt([f"Name{number}" for number in range(1000)])
-    assert tokens is not None
-    assert 100 < len(tokens) <= 120
-    assert whisper._whisper.hf_tokenizer.decode(tokens).startswith(" Name0, Name1, Name2,")
-
-
-def test_one_word_of_any_length_is_left_out(whisper: WhisperTranscriber) -> None:
-    assert whisper._prompt(["word" * 1000]) is None
+    assert ask(whisper, pcm).text == ""
 
 
 def test_model_files_that_are_none_are_an_error_that_names_the_folder(tmp_path: Path) -> None:
@@ -108,30 +80,40 @@ def test_model_files_that_are_none_are_an_error_that_names_the_folder(tmp_path: 
 class FakeModel:
     """What the transcriber uses of faster_whisper.WhisperModel."""
 
+    is_multilingual = True
+
     def __init__(self, folder: str, **options: Any) -> None:
         self.options = {"folder": folder, **options}
-        self.asked: dict[str, Any] = {}
-        self.model = SimpleNamespace(is_multilingual=True)
+        self.model = SimpleNamespace(is_multilingual=self.is_multilingual)
         self.hf_tokenizer = SimpleNamespace(
-            token_to_id={"<|en|>": 1, "<|de|>": 2}.get,
+            token_to_id={"<|endoftext|>": 1000}.get,
             encode=lambda text, add_special_tokens: SimpleNamespace(ids=[ord(letter) for letter in text]),
         )
-        self.heard: list[str | Exception] = [" Hello.", " World."]
 
-    def transcribe(self, audio: Any, **options: Any) -> tuple[Iterator[Any], Any]:
-        self.asked = {"audio": [float(sample) for sample in audio], **options}
-        return self._found(), SimpleNamespace(language=options["language"] or "nl")
 
-    def _found(self) -> Iterator[Any]:
-        for text in self.heard:
-            if isinstance(text, Exception):
-                raise text
-            yield SimpleNamespace(text=text)
+class FakeDecoder:
+    """Takes what Decoder takes; knows English and German."""
+
+    def __init__(self, whisper: FakeModel, *, beam_size: int) -> None:
+        self.whisper = whisper
+        self.beam_size = beam_size
+        self.asked: dict[str, Any] = {}
+        self.fault: Exception | None = None
+
+    def knows(self, language: str) -> bool:
+        return language in {"en", "de"}
+
+    def decode(self, samples: np.ndarray[Any, Any], **asked: Any) -> Decoded:
+        assert samples.dtype == np.float32
+        self.asked = {"samples": samples.tolist(), **asked}
+        if self.fault:
+            raise self.fault
+        return Decoded("Hello.", asked["language"] or "nl")
 
 
 @pytest.fixture
 def gpus(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The machine's, none unless the test puts one in; with it comes the fake model."""
+    """The NVIDIA cards of this machine."""
     found: list[str] = []
     modules = {
         "ctranslate2": SimpleNamespace(get_cuda_device_count=lambda: len(found)),
@@ -139,14 +121,15 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     }
     monkeypatch.setattr("modal_whisper.transcriber.require", lambda name: modules.get(name, np))
     monkeypatch.setattr("modal_whisper.transcriber.find_model", lambda name, folder: folder / name)
+    monkeypatch.setattr("modal_whisper.transcriber.Decoder", FakeDecoder)
     return found
 
 
-@pytest.fixture
-def transcriber(gpus: list[str], tmp_path: Path) -> WhisperTranscriber:
-    loaded = WhisperTranscriber(directory=tmp_path, device="cpu")
-    loaded.load()
-    return loaded
+def loaded(folder: Path, model: str = "base", **options: Any) -> tuple[WhisperTranscriber, Any]:
+    """With its decoder."""
+    transcriber = WhisperTranscriber(model, directory=folder, **options)
+    transcriber.load()
+    return transcriber, transcriber._decoder
 
 
 @pytest.mark.parametrize(
@@ -172,9 +155,8 @@ def test_the_device_and_the_precision_fit_the_machine(
 ) -> None:
     caplog.set_level(logging.INFO, logger="modal_whisper")
     gpus += ["a GPU"] * has_gpu
-    transcriber = WhisperTranscriber("tiny", directory=tmp_path, threads=3, **options)
-    transcriber.load()
-    assert transcriber._whisper.options == {
+    _, decoder = loaded(tmp_path, "tiny", threads=3, **options)
+    assert decoder.whisper.options == {
         "folder": str(tmp_path / "tiny"),
         "device": device,
         "compute_type": compute_type,
@@ -184,58 +166,98 @@ def test_the_device_and_the_precision_fit_the_machine(
     assert caplog.messages == [f"loaded the Whisper model tiny ({device}, {compute_type})"]
 
 
+@pytest.mark.usefixtures("gpus")
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 2), (8, 8), (64, 8)])
+def test_there_are_as_many_threads_as_cores_within_reason(
+    cores: int, threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    _, decoder = loaded(tmp_path)
+    assert decoder.whisper.options["cpu_threads"] == threads
+
+
+@pytest.mark.usefixtures("gpus")
+@pytest.mark.parametrize(("cores", "threads"), [(None, 1), (4, 4)])
+def test_where_the_system_does_not_say_which_cores_it_may_use_all_count(
+    cores: int | None, threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    _, decoder = loaded(tmp_path)
+    assert decoder.whisper.options["cpu_threads"] == threads
+
+
 def test_before_it_is_loaded_it_can_do_nothing(tmp_path: Path) -> None:
     with pytest.raises(ModelUnavailableError, match="not loaded"):
-        list(ask(WhisperTranscriber(directory=tmp_path), MUTED.pcm))
+        ask(WhisperTranscriber(directory=tmp_path), MUTED.pcm)
 
 
-def test_the_model_is_asked_plainly(transcriber: WhisperTranscriber) -> None:
-    list(ask(transcriber, b"\x00\x40\x00\x80\x07", "de", names=("A",), terms=("b",)))
-    assert transcriber._whisper.asked == {
-        "audio": [0.5, -1.0],
+@pytest.mark.usefixtures("gpus")
+@pytest.mark.parametrize(("options", "beam_size"), [({}, 5), ({"beam_size": 1}, 1)])
+def test_the_beam_is_as_wide_as_is_asked_for(options: dict[str, Any], beam_size: int, tmp_path: Path) -> None:
+    _, decoder = loaded(tmp_path, **options)
+    assert decoder.beam_size == beam_size
+
+
+@pytest.mark.usefixtures("gpus")
+def test_the_decoder_is_given_all_that_is_known_of_the_passage(tmp_path: Path) -> None:
+    transcriber, decoder = loaded(tmp_path)
+    cancelled = threading.Event()
+    transcript = ask(
+        transcriber,
+        b"\x00\x40\x00\x80\x07",
+        "de",
+        languages=("de", "fr"),
+        names=("A",),
+        terms=("b",),
+        context="c",
+        cancelled=cancelled,
+    )
+    assert transcript == Transcript("Hello.", "de", "base")
+    is_cancelled = decoder.asked.pop("is_cancelled")
+    assert decoder.asked == {
+        "samples": [0.5, -1.0],
         "language": "de",
-        "beam_size": 1,
-        "temperature": 0.0,
-        "condition_on_previous_text": False,
-        "initial_prompt": [ord(letter) for letter in " A, b."],
+        "languages": ("de", "fr"),
+        "prompt": [ord(letter) for letter in " A, b. c"],
     }
+    assert not is_cancelled()
+    cancelled.set()
+    assert is_cancelled()
 
 
-def test_a_language_that_the_model_lacks_is_left_to_its_ear(transcriber: WhisperTranscriber) -> None:
-    assert [segment.language for segment in ask(transcriber, bytes(64), "yue")] == ["nl", "nl"]
-    assert transcriber._whisper.asked["language"] is None
+@pytest.mark.usefixtures("gpus")
+def test_a_language_that_the_model_lacks_is_left_to_its_ear(tmp_path: Path) -> None:
+    transcriber, decoder = loaded(tmp_path)
+    assert ask(transcriber, bytes(64), "yue").language == "nl"
+    assert decoder.asked["language"] is None
 
 
 @pytest.mark.parametrize("flaw", ["it knows English only", "it is distilled"])
-def test_a_model_that_takes_no_prompt_gets_none(transcriber: WhisperTranscriber, flaw: str) -> None:
-    if flaw == "it is distilled":
-        transcriber.model = "distil-large-v3"
-    else:
-        transcriber._whisper.model.is_multilingual = False
-    list(ask(transcriber, bytes(64), names=("Anna",)))
-    assert transcriber._whisper.asked["initial_prompt"] is None
-
-
-def test_one_that_is_cancelled_beforehand_says_nothing(transcriber: WhisperTranscriber) -> None:
-    cancelled = threading.Event()
-    cancelled.set()
-    assert list(ask(transcriber, bytes(64), cancelled=cancelled)) == []
-
-
-@pytest.mark.parametrize("fault", [RuntimeError("CUDA out of memory"), ValueError("bad shape")])
-def test_a_fault_of_the_model_is_an_error_after_what_was_heard(
-    transcriber: WhisperTranscriber, fault: Exception
+@pytest.mark.usefixtures("gpus")
+def test_a_model_that_takes_no_prompt_gets_none(
+    flaw: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    transcriber._whisper.heard = [" Hello.", fault]
-    segments = ask(transcriber, bytes(64))
-    assert next(segments) == Segment(" Hello.", "en")
+    is_distilled = flaw == "it is distilled"
+    monkeypatch.setattr(FakeModel, "is_multilingual", is_distilled)
+    transcriber, decoder = loaded(tmp_path, "distil-large-v3" if is_distilled else "base.en", device="cpu")
+    ask(transcriber, bytes(64), names=("Anna",), terms=("light",), context="Hello.")
+    assert decoder.asked["prompt"] == []
+
+
+@pytest.mark.usefixtures("gpus")
+@pytest.mark.parametrize("fault", [RuntimeError("CUDA out of memory"), ValueError("bad shape")])
+def test_a_fault_of_the_model_is_an_error(fault: Exception, tmp_path: Path) -> None:
+    transcriber, decoder = loaded(tmp_path)
+    decoder.fault = fault
     with pytest.raises(TranscriptionError, match=f"^the Whisper model failed: {fault}$"):
-        next(segments)
+        ask(transcriber, bytes(64))
 
 
+@pytest.mark.usefixtures("gpus")
 def test_what_faster_whisper_says_of_every_utterance_stays_out_of_the_log(
-    transcriber: WhisperTranscriber, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, logger="faster_whisper")
-    transcriber.load()
+    loaded(tmp_path)
     assert not logging.getLogger("faster_whisper").isEnabledFor(logging.INFO)

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from modal_whisper import __version__, errors, service
+from modal_whisper import __version__, conversation, errors, service
 from modal_whisper.messages import (
     MAX_MESSAGE_BYTES,
     ClientMessage,
@@ -24,7 +24,7 @@ from modal_whisper.messages import (
     encode,
 )
 from modal_whisper.runner import ModelRunner
-from tests.end_to_end.clips import MUTED
+from tests.end_to_end.clips import MUTED, silence
 from tests.fakes import PATIENCE, ScriptedTranscriber
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "ws-stt.md").read_text(encoding="utf-8")
@@ -80,20 +80,20 @@ def test_every_field_of_every_message_is_documented(title: str, union: Any) -> N
 def test_every_code_of_an_error_is_documented() -> None:
     raised: list[Any] = [
         kind
-        for _, kind in [*inspect.getmembers(errors), ("", service._TooLongError)]
+        for _, kind in [*inspect.getmembers(errors), ("", conversation._TooLongError)]
         if isinstance(kind, type) and issubclass(kind, errors.SttError)
     ]
-    assert {service._failure(kind("")).code for kind in raised} == set(first_column(section("Errors")))
+    assert {conversation._failure(kind("")).code for kind in raised} == set(first_column(section("Errors")))
 
 
 def test_the_limits_are_those_of_the_worker() -> None:
-    limits = service.Limits()
+    limits = conversation.Limits()
     waiting = inspect.signature(ModelRunner).parameters["max_waiting"].default
     assert f"({MAX_MESSAGE_BYTES:,} bytes)" in section("Messages")
     assert f"longer than the worker takes ({limits.max_utterance:g} s)" in section("Errors")
-    assert f"{waiting + 1} utterances are at work or waiting" in section("Errors")
+    assert f"{waiting + 1} passages are at work or waiting" in section("Errors")
     assert f"no message for {limits.idle_timeout:g} s" in section("The end of a connection")
-    assert f"did not read for {service._SEND_SECONDS:g} s" in section("The end of a connection")
+    assert f"did not read for {conversation._SEND_SECONDS:g} s" in section("The end of a connection")
     assert f"{limits.max_connections} clients are connected" in section("Connecting")
     assert f"pings every {service._PING_SECONDS:g} s" in section("Connecting")
     assert f"longer than {service._PING_SECONDS / 2:g} s" in section("Connecting")
@@ -102,12 +102,11 @@ def test_the_limits_are_those_of_the_worker() -> None:
 async def test_the_example_of_an_utterance_is_how_it_goes() -> None:
     example = re.findall(r"^([→←]) (.*)$", section("The life of an utterance"), re.MULTILINE)
     expected = [decode_worker(text) for way, text in example if way == "←"]
-    partials = [message.text for message in expected if message.type == "partial"]
-    transcriber = ScriptedTranscriber(partials[0], partials[1].removeprefix(partials[0]), model="base")
+    transcriber = ScriptedTranscriber(expected[-1].text, model="base")
     site = web.AppRunner(service.create_app(ModelRunner(transcriber)), access_log=None)
     await site.setup()
     await web.TCPSite(site, "127.0.0.1", 0).start()
-    audio = iter([MUTED.pcm[:20_000], MUTED.pcm[20_000:]])
+    audio = iter([MUTED.pcm[:20_000], MUTED.pcm[20_000:] + silence(0.4)])
     got = []
     async with (
         asyncio.timeout(PATIENCE),

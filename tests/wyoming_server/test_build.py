@@ -208,6 +208,7 @@ async def test_the_settings_of_the_worker_reach_it(session: aiohttp.ClientSessio
         WHISPER_MODEL="large-v3",
         WHISPER_CONNECT_TIMEOUT="2.5",
         WHISPER_TIMEOUT="1.25",
+        WHISPER_LANGUAGES="de,nb",
     )
     assert options_of(engine.backends[0]) == {
         "url": "https://worker.example",
@@ -217,6 +218,7 @@ async def test_the_settings_of_the_worker_reach_it(session: aiohttp.ClientSessio
         "model": "large-v3",
         "connect_timeout": 2.5,
         "timeout": 1.25,
+        "languages": ("de", "no"),
     }
 
 

@@ -111,7 +111,7 @@ async def test_wishes_reach_the_backend() -> None:
         await client.say(VOICE)
         await client.text()
     request = backend.asked[0].request
-    assert request.language == "en"
+    assert (request.language, request.tag) == ("en", "en_GB")
     assert request.names == ("Ada", "Bob", "Zoë")
     assert request.terms == ("dimmer",)
     assert request.backend is None

@@ -14,7 +14,7 @@ def test_a_client_sees_one_program_with_one_model_and_all_languages() -> None:
     assert (program.name, program.version, program.installed) == ("stt-failover", __version__, True)
     (model,) = program.models
     assert (model.name, model.version, model.installed) == ("failover", __version__, True)
-    assert model.languages == ["de", "en", "zh"]
+    assert model.languages == ["de", "en", "zh", "zh-Hans", "zh-Hant"]
     assert program.description
     assert model.description
     assert program.attribution.name

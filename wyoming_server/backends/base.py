@@ -24,6 +24,8 @@ class Request:
     """Words of lower priority than the names."""
     backend: str | None = None
     """Ask this backend alone; None leaves the choice to the engine."""
+    tag: str | None = None
+    """The language as the client gave it, with the region or script, such as "zh-Hant"."""
 
     @property
     def key_terms(self) -> tuple[str, ...]:

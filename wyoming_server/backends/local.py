@@ -25,14 +25,18 @@ _MOST_MS: Final = 10_000
 
 
 class Local:
-    """The backend `local`. An utterance that comes before the model is loaded waits for it."""
+    """The backend `local`. An utterance that comes before the model is loaded waits for it.
+
+    `languages` are Whisper's codes of those to detect among where the client names none; empty for all.
+    """
 
     name = "local"
     languages = LANGUAGES
     hears_while_spoken = False
 
-    def __init__(self, runner: ModelRunner) -> None:
+    def __init__(self, runner: ModelRunner, languages: tuple[str, ...] = ()) -> None:
         self.runner = runner
+        self._languages = languages
 
     def start(self) -> None:
         """Load the model in the background."""
@@ -62,7 +66,7 @@ class Local:
         is_connected = self.runner.ready
         if is_connected:
             yield Connected()
-        start = Start(request.language, request.names, request.terms)
+        start = Start(request.tag or request.language, request.names, request.terms, self._languages)
         audio = recording.frames(ms=_FRAME_MS, most_ms=_MOST_MS)
         try:
             async with aclosing(transcribe(self.runner, audio, start)) as messages:

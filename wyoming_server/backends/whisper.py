@@ -83,6 +83,8 @@ class WhisperOptions:
     """From being asked to the worker's Ready."""
     timeout: float
     """From the last sample, or from Ready where that comes later, to the final."""
+    languages: tuple[str, ...] = ()
+    """Whisper's codes of those to detect among where the client names none; empty for all."""
 
     @property
     def socket_url(self) -> URL:
@@ -177,7 +179,8 @@ class Whisper:
             self._session, self._options.socket_url, self._options.headers, self._options.connect_timeout
         )
         opened_at = asyncio.get_running_loop().time()
-        sender = asyncio.create_task(_send(socket, recording, request))
+        start = Start(request.tag or request.language, request.names, request.terms, self._options.languages)
+        sender = asyncio.create_task(_send(socket, recording, start))
         try:
             return await self._receive(socket, recording, report, ready_by)
         finally:
@@ -224,9 +227,9 @@ class Whisper:
         self._known_model = model
 
 
-async def _send(socket: aiohttp.ClientWebSocketResponse, recording: Audio, request: Request) -> None:
+async def _send(socket: aiohttp.ClientWebSocketResponse, recording: Audio, start: Start) -> None:
     with suppress(ConnectionError):  # the receiver learns why
-        await socket.send_str(encode(Start(request.language, request.names, request.terms)))
+        await socket.send_str(encode(start))
         async for frame in recording.frames(ms=_FRAME_MS, most_ms=_MOST_MS):
             await socket.send_bytes(frame)
         await socket.send_str(encode(Stop()))

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import WSMsgType, web
 
+from modal_whisper.conversation import Limits
 from modal_whisper.errors import ModelUnavailableError, TranscriptionError
 from modal_whisper.languages import LANGUAGES
-from modal_whisper.messages import MAX_MESSAGE_BYTES
+from modal_whisper.messages import MAX_MESSAGE_BYTES, Start, encode
 from modal_whisper.runner import ModelRunner
-from modal_whisper.service import Limits, create_app
+from modal_whisper.service import create_app
 from tests.fakes import ScriptedTranscriber
 from tests.sounds import BYTES_PER_MS, silence, speech
 from tests.wyoming_server.backends.listening import (
@@ -171,17 +172,13 @@ def test_the_options_keep_the_keys_to_themselves() -> None:
 # With the worker's own service
 
 
-async def test_every_finished_piece_is_a_partial_and_the_whole_is_the_final() -> None:
-    transcriber = ScriptedTranscriber(" Turn on", " the lights.", language="de")
+async def test_what_the_worker_understands_is_the_final() -> None:
+    transcriber = ScriptedTranscriber("Turn on the lights.", language="de")
     async with worker(transcriber, key=KEY) as port, whisper(port, api_key=KEY) as backend:
         heard = await listen(backend, recording_of(UTTERANCE))
 
     assert heard.connected.is_set()
-    assert heard.hypotheses == [
-        Hypothesis("Turn on"),
-        Hypothesis("Turn on the lights."),
-        Hypothesis("Turn on the lights.", is_final=True, language="de"),
-    ]
+    assert heard.hypotheses == [Hypothesis("Turn on the lights.", is_final=True, language="de")]
 
 
 async def test_the_worker_gets_every_sample_and_every_wish() -> None:
@@ -196,15 +193,11 @@ async def test_the_worker_gets_every_sample_and_every_wish() -> None:
         (asked,) = transcriber.asked
 
     assert asked.pcm == UTTERANCE + b"\1\2"
-    assert (asked.language, asked.names, asked.terms) == ("de", ("Zoë",), ('"lamp"', "fan"))
+    passage = asked.passage
+    assert (passage.language, passage.names, passage.terms) == ("de", ("Zoë",), ('"lamp"', "fan"))
 
 
 async def test_a_long_replay_goes_out_in_the_largest_messages_that_the_worker_takes() -> None:
-    transcriber = ScriptedTranscriber("Turn on.")
-    async with worker(transcriber) as port, whisper(port) as backend:
-        await listen(backend, recording_of(UTTERANCE, silence(69_200)))
-    assert len(transcriber.asked[0].pcm) == 70_000 * BYTES_PER_MS
-
     stranger = Stranger(READY, at_stop=(FINAL,))
     async with serving(stranger.serve) as port, whisper(port) as backend:
         await listen(backend, recording_of(UTTERANCE, silence(69_200)))
@@ -314,9 +307,8 @@ async def test_an_utterance_that_is_given_up_stops_the_model() -> None:
     busy = threading.Event()
     transcriber = ScriptedTranscriber("Turn", busy, " on.")
     async with worker(transcriber) as port, whisper(port) as backend:
-        heard = Heard()
-        listening = asyncio.create_task(listen(backend, recording_of(UTTERANCE), heard=heard))
-        await heard.until(lambda: heard.texts == ["Turn"])
+        listening = asyncio.create_task(listen(backend, recording_of(UTTERANCE)))
+        await transcriber.wait_asked()
         listening.cancel()
         await asyncio.wait([listening])
         assert listening.cancelled()
@@ -347,7 +339,7 @@ async def test_the_audio_goes_out_while_it_is_said_without_waiting_for_the_worke
         listening = asyncio.create_task(listen(backend, recording))
         await stranger.has_heard.wait()
         assert stranger.audio == speech(250)
-        assert stranger.texts == [{"type": "start", "language": None, "names": [], "terms": []}]
+        assert stranger.texts == [json.loads(encode(Start()))]
         with pytest.raises(UnreachableError, match=r"within 0\.5 s"):
             await listening
 
