@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from modal_whisper.messages import Start
     from modal_whisper.model import Job, Model, Transcript
 
-_PAUSE_MS: Final = 240
-"""Silence after which the speech so far is transcribed, in case that it was all."""
+_PAUSE_MS: Final = 180
+"""Silence after which the speech so far is transcribed, in case that it was all; heard about 0.1 s late."""
 _LEAD_MS: Final = 1000
 """Of the silence before the speech, so much is kept: its first sounds may be too faint for the detector."""
 _SEGMENT_MS: Final = 11_000

@@ -91,7 +91,7 @@ async def test_the_work_begins_while_the_microphone_is_open_at_the_first_pause(c
     (job,) = model.jobs
     detector = SpeechDetector()
     detector.feed(recording)
-    assert 240 <= round(job.asked_at * 1000) - (detector.speech_end_ms or 0) <= 270
+    assert 180 <= round(job.asked_at * 1000) - (detector.speech_end_ms or 0) <= 210
     # Before it says that the speech is over the detector waits for a frame or three.
     assert 0.2 <= job.asked_at - clip.seconds <= 0.4
     assert job.priority is Priority.SPECULATION
