@@ -205,9 +205,12 @@ class Whisper:
             raise RejectedError("the worker began with an unexpected message; is its version the same?")
         report(Connected())
         self._compare_model(ready.model)
-        return await self._in_time(_final(socket, report), recording)
+        final = await self._in_time(_final(socket, report), recording)
+        if final.model not in ("", ready.model):
+            _LOGGER.info("the worker answered by %s: %s was not up in time", final.model, ready.model)
+        return Hypothesis(final.text, is_final=True, language=final.language)
 
-    async def _in_time(self, work: Coroutine[None, None, Hypothesis], recording: Audio) -> Hypothesis:
+    async def _in_time(self, work: Coroutine[None, None, FinalMessage], recording: Audio) -> FinalMessage:
         async def set_limit() -> None:
             await recording.wait_ended()
             limit.reschedule(asyncio.get_running_loop().time() + self._options.timeout)
@@ -235,13 +238,13 @@ async def _send(socket: aiohttp.ClientWebSocketResponse, recording: Audio, start
         await socket.send_str(encode(Stop()))
 
 
-async def _final(socket: aiohttp.ClientWebSocketResponse, report: Callable[[Progress], None]) -> Hypothesis:
+async def _final(socket: aiohttp.ClientWebSocketResponse, report: Callable[[Progress], None]) -> FinalMessage:
     while True:
         message = await _next_message(socket)
         if isinstance(message, Partial):
             report(Hypothesis(message.text))
         elif isinstance(message, FinalMessage):
-            return Hypothesis(message.text, is_final=True, language=message.language)
+            return message
 
 
 async def _next_message(socket: aiohttp.ClientWebSocketResponse) -> WorkerMessage:

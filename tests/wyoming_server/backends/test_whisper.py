@@ -13,7 +13,8 @@ from aiohttp import WSMsgType, web
 from modal_whisper.conversation import Limits
 from modal_whisper.errors import ModelUnavailableError, TranscriptionError
 from modal_whisper.languages import LANGUAGES
-from modal_whisper.messages import MAX_MESSAGE_BYTES, Start, encode
+from modal_whisper.messages import MAX_MESSAGE_BYTES, Ready, Start, encode
+from modal_whisper.messages import Final as FinalMessage
 from modal_whisper.runner import ModelRunner
 from modal_whisper.service import create_app
 from tests.fakes import ScriptedTranscriber
@@ -204,6 +205,19 @@ async def test_a_long_replay_goes_out_in_the_largest_messages_that_the_worker_ta
     assert len(stranger.audio) == 70_000 * BYTES_PER_MS
     assert stranger.sizes[0] == MAX_MESSAGE_BYTES
     assert len(stranger.sizes) == 3
+
+
+async def test_a_worker_that_answers_by_its_small_model_is_told_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, logger="wyoming_server")
+    for model in ("base", "medium", ""):
+        final = json.loads(encode(FinalMessage("Turn on.", "en", model=model)))
+        stranger = Stranger(json.loads(encode(Ready("medium", "1"))), at_stop=(final,))
+        async with serving(stranger.serve) as port, whisper(port) as backend:
+            heard = await listen(backend, recording_of(UTTERANCE))
+        assert heard.final.text == "Turn on."
+    assert caplog.messages == ["the worker answered by base: medium was not up in time"]
 
 
 async def test_silence_is_an_empty_final() -> None:
