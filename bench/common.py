@@ -42,8 +42,9 @@ def serving(settings: Mapping[str, str], cores: Iterable[int] = ()) -> Iterator[
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     environment = {name: os.environ[name] for name in _HANDED_ON if name in os.environ}
-    environment |= {"URI": f"tcp://127.0.0.1:{port}", **settings}
-    with tempfile.TemporaryFile("w+") as log:
+    environment |= {"URI": f"tcp://127.0.0.1:{port}", "API_PORT": "0", **settings}
+    with tempfile.TemporaryFile("w+") as log, tempfile.TemporaryDirectory() as folder:
+        environment.setdefault("SETTINGS_FILE", f"{folder}/settings.json")
         started = time.perf_counter()
         process = subprocess.Popen([_COMMAND], env=environment, stdout=subprocess.DEVNULL, stderr=log)
         try:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 
 from modal_whisper.errors import MessageError, SttError
-from modal_whisper.messages import Failure, Start, Stop, decode_worker, encode
-from modal_whisper.messages import Final as FinalMessage
+from modal_whisper.messages import Failure, Final as FinalMessage, Start, Stop, decode_worker, encode
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping

@@ -41,9 +41,13 @@ def free_port() -> int:
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """The settings and what any process needs; no setting of whoever runs the tests gets in."""
+    """The settings and what any process needs; no setting of whoever runs the tests gets in.
+
+    There is no API unless a port is given: nothing is kept then.
+    """
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    return {**kept, "MODEL_DIR": MODEL_DIR, **settings}
+    nowhere = str(Path(tempfile.gettempdir(), "stt-failover-tests-keep-nothing", "settings.json"))
+    return {**kept, "MODEL_DIR": MODEL_DIR, "SETTINGS_FILE": nowhere, "API_PORT": "0", **settings}
 
 
 class Process:
@@ -55,11 +59,14 @@ class Process:
     def __init__(self, command: Sequence[str | Path], settings: Mapping[str, str], *, port: int = 0) -> None:
         self.port = port
         """Where it will listen, on 127.0.0.1."""
+        self._folder = tempfile.TemporaryDirectory()
+        self.settings_file = Path(settings.get("SETTINGS_FILE") or Path(self._folder.name, "settings.json"))
+        """Where a server keeps what it must; its own unless the settings say otherwise."""
         self._stdout = tempfile.TemporaryFile()  # noqa: SIM115 - read for as long as this object lives
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - likewise
         self._process = subprocess.Popen(
             command,
-            env=environment(settings),
+            env=environment({"SETTINGS_FILE": str(self.settings_file), **settings}),
             stdin=subprocess.DEVNULL,
             stdout=self._stdout,
             stderr=self._stderr,

@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from modal_whisper.version import __version__
 from wyoming_server.errors import SettingsError
 from wyoming_server.server import is_unspecified
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from wyoming.zeroconf import HomeAssistantZeroconf
+
 AUTO: Final = "auto"
 """The name that stands for this machine's hardware address."""
+API_TYPE: Final = "_stt-failover._tcp.local."
+"""What the integration looks for."""
 
 
-async def announce(uri: str, name: str) -> Callable[[], Awaitable[None]]:
-    """Announce a listening address over mDNS; returns what takes the announcement back.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiNotice:
+    """What is announced of the API."""
+
+    host: str
+    """Where it listens; it is announced only where others can reach that."""
+    port: int
+    server_id: str
+
+
+async def announce(uri: str, name: str, api: ApiNotice | None = None) -> Callable[[], Awaitable[None]]:
+    """Announce a listening address, and the API, over mDNS; returns what takes the announcement back.
 
     Raises SettingsError where that is not possible.
     """
@@ -35,6 +52,8 @@ async def announce(uri: str, name: str) -> Callable[[], Awaitable[None]]:
     withdraw = service._aiozc.async_close  # noqa: SLF001 - the library has no public way to take it back
     try:
         await service.register_server()
+        if api and (api_host := _reachable(api.host, service.host)):
+            await _register_api(service, api_host, api)
     except NonUniqueNameException:
         await withdraw()
         raise SettingsError(f"ZEROCONF: another server in the network is called {service.name!r}") from None
@@ -42,6 +61,32 @@ async def announce(uri: str, name: str) -> Callable[[], Awaitable[None]]:
         await withdraw()
         raise SettingsError(f"ZEROCONF: cannot announce the name {service.name!r} ({error})") from None
     return withdraw
+
+
+async def _register_api(service: HomeAssistantZeroconf, host: str, api: ApiNotice) -> None:
+    from zeroconf.asyncio import AsyncServiceInfo  # noqa: PLC0415 - see announce
+
+    info = AsyncServiceInfo(
+        API_TYPE,
+        f"{service.name}.{API_TYPE}",
+        addresses=[socket.inet_aton(host)],
+        port=api.port,
+        # Told after the service then; clients pass over the address of a host that they do not know yet.
+        server=f"{api.server_id}.local.",
+        properties={"version": __version__, "id": api.server_id, "wyoming_port": str(service.port)},
+    )
+    await service._aiozc.async_register_service(info)  # noqa: SLF001 - it announces Wyoming alone
+
+
+def _reachable(host: str, own: str) -> str | None:
+    """The IPv4 address by which others reach what listens at `host`, on the machine that is `own`."""
+    if is_unspecified(host):
+        return own
+    try:
+        address = ipaddress.IPv4Address(host)
+    except ValueError:
+        return None
+    return None if address.is_loopback else str(address)
 
 
 def _address(uri: str) -> tuple[str | None, int]:

@@ -44,7 +44,7 @@ class Cause(StrEnum):
     RATE_LIMIT = "rate-limit"
     NETWORK = "network"
     OVERLOAD = "overload"
-    NOT_READY = "not ready"
+    NOT_READY = "not-ready"
 
 
 class Breaker:

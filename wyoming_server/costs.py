@@ -1,4 +1,4 @@
-"""What the backends have cost today, and whether that is enough for a day."""
+"""What the backends have cost today and this month, and whether that is enough for a day."""
 
 from __future__ import annotations
 
@@ -20,11 +20,20 @@ _SECONDS_AN_HOUR = 3600
 class _Usage:
     day: date
     seconds: float = 0.0
+    month_seconds: float = 0.0
     is_reported: bool = field(default=False)
+
+    def turn_to(self, day: date) -> None:
+        """Begin anew what is over."""
+        if day == self.day:
+            return
+        if (day.year, day.month) != (self.day.year, self.day.month):
+            self.month_seconds = 0.0
+        self.day, self.seconds, self.is_reported = day, 0.0, False
 
 
 class Costs:
-    """Counts the billed seconds of every backend by the day.
+    """Counts the billed seconds of every backend by the day and by the month, from nothing at each start.
 
     Args:
         prices: US dollars an hour, by backend; who is not in it is free.
@@ -47,13 +56,20 @@ class Costs:
         self._listener = listener
         self._usage: dict[str, _Usage] = {}
 
+    def set_prices(self, prices: Mapping[str, float], budget: float | None) -> None:
+        """What an hour costs from now on, and what a day may; what has been used stays counted."""
+        self._prices, self._budget = prices, budget
+        for usage in self._usage.values():
+            usage.is_reported = False
+        for backend in self._usage:
+            self._report(backend)
+
     def add(self, backend: str, seconds: float) -> None:
         """A backend bills for so many seconds."""
         usage = self._usage_of(backend)
         usage.seconds += seconds
-        if self.is_over_budget(backend) and not usage.is_reported:
-            usage.is_reported = True
-            self._listener(BudgetReached(backend, self.dollars(backend)))
+        usage.month_seconds += seconds
+        self._report(backend)
 
     def seconds(self, backend: str) -> float:
         """What a backend has billed today."""
@@ -62,6 +78,14 @@ class Costs:
     def dollars(self, backend: str) -> float:
         """What that costs."""
         return self.price(backend, self.seconds(backend))
+
+    def month_seconds(self, backend: str) -> float:
+        """What a backend has billed since the month began, or the server was started."""
+        return self._usage_of(backend).month_seconds
+
+    def month_dollars(self, backend: str) -> float:
+        """What that costs."""
+        return self.price(backend, self.month_seconds(backend))
 
     def price(self, backend: str, seconds: float) -> float:
         """What so many seconds of a backend cost, in US dollars."""
@@ -72,8 +96,13 @@ class Costs:
         dollars = self.dollars(backend)
         return self._budget is not None and dollars > 0 and dollars >= self._budget
 
+    def _report(self, backend: str) -> None:
+        usage = self._usage_of(backend)
+        if self.is_over_budget(backend) and not usage.is_reported:
+            usage.is_reported = True
+            self._listener(BudgetReached(backend, self.dollars(backend)))
+
     def _usage_of(self, backend: str) -> _Usage:
-        usage = self._usage.get(backend)
-        if usage is None or usage.day != self._today():
-            usage = self._usage[backend] = _Usage(self._today())
+        usage = self._usage.setdefault(backend, _Usage(self._today()))
+        usage.turn_to(self._today())
         return usage

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from wyoming.error import Error
@@ -38,6 +38,8 @@ class Limits:
     max_utterance: float
     idle_timeout: float
     max_connections: int
+    endpointing: bool = False
+    """Whether the server may end an utterance by itself."""
 
 
 class Connection:
@@ -57,7 +59,7 @@ class Connection:
         self._info = info
         self._limits = limits
         self._key_terms = key_terms
-        self._wishes = Wishes(Request(names=key_terms))
+        self._wishes = Wishes(Request())
         self._utterance: Utterance | None = None
         self._is_open = False  # between an utterance's audio-start and its audio-stop
         self._has_erred = False
@@ -69,6 +71,10 @@ class Connection:
     def is_busy(self) -> bool:
         """Whether an utterance waits for its answer."""
         return self._utterance is not None and not self._utterance.is_answered
+
+    def reconfigure(self, info: Event, limits: Limits, key_terms: tuple[str, ...]) -> None:
+        """Serve by these from the next utterance on."""
+        self._info, self._limits, self._key_terms = info, limits, key_terms
 
     async def run(self) -> None:
         """Serve until the client leaves, falls silent or sends what is no event."""
@@ -113,7 +119,7 @@ class Connection:
                 await self._serve(event)
         except FramingError as error:
             await self._refuse(error)
-        if self._utterance and not self._is_open:
+        if self._utterance and not (self._is_open and self._utterance.is_speaking):
             await self._utterance.wait_answered()  # the client may have closed only its own direction
         await self._linger()
 
@@ -179,7 +185,12 @@ class Connection:
         audio_format = AudioFormat(data.get("rate", 0), data.get("width", 0), data.get("channels", 0))
         self._is_open = True
         self._utterance = Utterance(
-            self._engine, self._wishes, audio_format, self._write, max_seconds=self._limits.max_utterance
+            self._engine,
+            self._present_wishes(),
+            audio_format,
+            self._write,
+            max_seconds=self._limits.max_utterance,
+            endpointing=self._limits.endpointing,
         )
 
     def _take_audio(self, pcm: bytes) -> None:
@@ -208,11 +219,22 @@ class Connection:
         request = Request(
             language=bare_code(tag) if tag else None,
             tag=tag,
-            names=(*_strings(data.get("transcript_names")), *self._key_terms),
+            names=_strings(data.get("transcript_names")),
             terms=_strings(data.get("transcript_terms")),
-            backend=next((backend.name for backend in self._engine.backends if backend.name == name), None),
+            backend=name if isinstance(name, str) else None,
         )
         return Wishes(request, isinstance(context, dict) and bool(context.get("streaming")))
+
+    def _present_wishes(self) -> Wishes:
+        """What the client asked for, as far as the present settings have it."""
+        request = self._wishes.request
+        known = [backend.name for backend in self._engine.backends]
+        request = replace(
+            request,
+            names=(*request.names, *self._key_terms),
+            backend=request.backend if request.backend in known else None,
+        )
+        return replace(self._wishes, request=request)
 
     async def _write(self, event: Event) -> None:
         if self._writer.is_closing():

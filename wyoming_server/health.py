@@ -11,10 +11,12 @@ from wyoming_server.latency import Latency
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from wyoming_server.breaker import Cause
     from wyoming_server.errors import BackendError
     from wyoming_server.events import Listener
 
 _HEDGE_QUANTILE: Final = 0.95
+_MEDIAN: Final = 0.5
 
 
 class Health:
@@ -37,6 +39,16 @@ class Health:
         return self._breaker.is_closed
 
     @property
+    def state(self) -> State:
+        """Of its breaker."""
+        return self._breaker.state
+
+    @property
+    def cause(self) -> Cause | None:
+        """Why its breaker is not closed; None where it is."""
+        return self._breaker.cause
+
+    @property
     def probe_at(self) -> float | None:
         """When a probe is due, by the clock; None for never."""
         return self._breaker.probe_at
@@ -45,6 +57,11 @@ class Health:
     def p95(self) -> float | None:
         """Seconds within which 95 % of its answers come; None before it is known."""
         return self._latency.quantile(_HEDGE_QUANTILE)
+
+    @property
+    def median(self) -> float | None:
+        """Seconds within which half of its answers come; None before it is known."""
+        return self._latency.quantile(_MEDIAN)
 
     def answered(self, seconds: float) -> None:
         """It gave an utterance its words, so many seconds after they were due."""

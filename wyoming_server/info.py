@@ -19,8 +19,11 @@ _CHINESE: Final = ("zh-Hans", "zh-Hant")
 _ATTRIBUTION: Final = Attribution("stt-failover", "https://github.com/stt-failover/stt-failover")
 
 
-def describe(languages: Collection[str]) -> Event:
-    """The info event: one program with one model, the same in whatever state the backends are."""
+def describe(languages: Collection[str], *, endpointing: bool = False) -> Event:
+    """The info event: one program with one model, the same in whatever state the backends are.
+
+    With `endpointing` the server knows by itself when a person has stopped.
+    """
     model = AsrModel(
         name=MODEL,
         attribution=_ATTRIBUTION,
@@ -37,6 +40,7 @@ def describe(languages: Collection[str]) -> Event:
         version=__version__,
         models=[model],
         supports_transcript_streaming=True,
+        requires_external_vad=not endpointing,
         # Speech models do best with what the microphone heard.
         prefers_auto_gain_enabled=False,
         prefers_noise_reduction_enabled=False,

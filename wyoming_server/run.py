@@ -15,68 +15,98 @@ import aiohttp
 from modal_whisper.errors import SttError
 from modal_whisper.samples import PASSWORD
 from wyoming_server import log
-from wyoming_server.announce import announce
-from wyoming_server.build import build_engine, build_server
+from wyoming_server.announce import ApiNotice, announce
+from wyoming_server.build import build_limits, build_server
 from wyoming_server.client import transcribe_file
 from wyoming_server.errors import BackendError
-from wyoming_server.events import all_of
-from wyoming_server.trace import Traces
+from wyoming_server.house import House
+from wyoming_server.settings import LoadedSettings
+from wyoming_server.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from wyoming_server.api.serve import Api
     from wyoming_server.engine import Engine
+    from wyoming_server.server import WyomingServer
     from wyoming_server.settings import Settings
 
 _LOGGER = logging.getLogger(__name__)
 
 _TIDYING_SECONDS: Final = 1.5
 """How long the end may wait for a service to confirm the end of a session; AssemblyAI takes up to 1.2 s."""
+_NEVER_WARM_SECONDS: Final = 5.0
+"""How soon it is seen that the worker is to be kept warm after all."""
 
 
 async def run(settings: Settings) -> int:
-    """Serve until SIGINT or SIGTERM; returns the exit code."""
+    """Serve until SIGINT or SIGTERM; returns the exit code.
+
+    The API is served to settings that know their sources.
+    """
     log.set_up(settings.log_format, debug=settings.debug)
     _allow_many_sockets()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
-    traces = Traces()
-    loop.add_signal_handler(signal.SIGUSR1, lambda: log.log_traces(traces.latest))
     connector = aiohttp.TCPConnector(limit=0)  # the number of utterances is what is limited
     async with aiohttp.ClientSession(connector=connector) as session:
-        engine = build_engine(settings, session, all_of(log.log_event, traces))
-        server = build_server(settings, engine)
+        house = House(settings, session, log.log_event)
+        traces = house.history
+        loop.add_signal_handler(
+            signal.SIGUSR1, lambda: log.log_traces(dated.trace for dated in traces.latest)
+        )
+        server = build_server(settings, house.engine)
+        house.observe(lambda changed: server.reconfigure(build_limits(changed), changed.key_terms))
+        house.observe(lambda changed: log.set_up(changed.log_format, debug=changed.debug))
         await server.start()
-        engine.start()
-        withdraw = await announce(settings.uri, settings.zeroconf) if settings.zeroconf else None
+        api = await _serve_api(house, server)
+        house.engine.start()
+        notice = ApiNotice(host=settings.api_host, port=api.port, server_id=house.server_id) if api else None
+        withdraw = await announce(settings.uri, settings.zeroconf, notice) if settings.zeroconf else None
         if withdraw:
             _LOGGER.info("announced in the network by mDNS")
-        _LOGGER.info(
-            "listening on %s; backends: %s", settings.uri, ", ".join(item.name for item in engine.backends)
-        )
+        backends = ", ".join(item.name for item in house.engine.backends)
+        _LOGGER.info("listening on %s; backends: %s", settings.uri, backends)
         tasks = [asyncio.create_task(stopping.wait()), asyncio.create_task(server.wait_closed())]
-        others = [asyncio.create_task(_check(server.uri, engine))] if settings.self_check else []
-        if settings.keep_warm:
-            others.append(asyncio.create_task(_keep_warm(engine, settings.keep_warm)))
+        others = [asyncio.create_task(_keep_warm(house))]
+        if settings.self_check:
+            others.append(asyncio.create_task(_check(server.uri, house.engine)))
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         _LOGGER.info("stopping")
         for task in (*tasks, *others):
             task.cancel()
         if withdraw:
             await _tidy_up(withdraw())
-        await server.stop()
-        await _tidy_up(engine.close())
+        await asyncio.gather(server.stop(), *([api.stop()] if api else []))
+        await _tidy_up(house.close())
     # The loop waits for its threads before it ends, and one that looks up a name can take minutes.
     loop.set_default_executor(ThreadPoolExecutor(1))
     return 0
 
 
-async def _keep_warm(engine: Engine, seconds: float) -> None:
+async def _serve_api(house: House, server: WyomingServer) -> Api | None:
+    """The API, where it is wanted; a server on standard input leaves it to those that stay."""
+    settings = house.settings
+    if not isinstance(settings, LoadedSettings) or not settings.api_port or settings.uri == "stdio://":
+        return None
+    from wyoming_server.api.serve import Api  # noqa: PLC0415 - Wyoming clients need not wait for it
+
+    identity = house.identify(Store(settings.settings_file))
+    if identity.is_new:
+        print(f"token of the API, for Home Assistant and for programs of yours: {identity.token}", flush=True)
+    api = Api(house, identity.token, server)
+    await api.start(settings.api_host, settings.api_port)
+    _LOGGER.info("API on http://%s:%d", settings.api_host, api.port)
+    return api
+
+
+async def _keep_warm(house: House) -> None:
     while True:
-        engine.warm()
-        await asyncio.sleep(seconds)
+        if seconds := house.settings.keep_warm:
+            house.engine.warm()
+        await asyncio.sleep(seconds or _NEVER_WARM_SECONDS)
 
 
 async def _tidy_up(work: Awaitable[None]) -> None:

@@ -41,19 +41,36 @@ class WyomingServer:
         self._engine = engine
         self._limits = limits
         self._key_terms = key_terms
-        self._info = describe(engine.languages)
+        self._info = describe(engine.languages, endpointing=limits.endpointing)
         self._connections: dict[asyncio.Task[None], Connection] = {}
         self._listener: asyncio.Server | None = None
 
     @property
     def uri(self) -> str:
         """Where clients of this machine reach the server."""
+        host = urlsplit(self.listening_uri).hostname or ""
+        if is_unspecified(host):
+            host = "::1" if ":" in host else "127.0.0.1"
+        return self._uri_at(host)
+
+    @property
+    def listening_uri(self) -> str:
+        """Where it listens: every address of this machine is 0.0.0.0."""
         if self._listener and self._uri.startswith("tcp://"):
-            host, port = self._listener.sockets[0].getsockname()[:2]
-            if is_unspecified(host):
-                host = "::1" if ":" in host else "127.0.0.1"
-            return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+            return self._uri_at(self._listener.sockets[0].getsockname()[0])
         return self._uri
+
+    @property
+    def clients(self) -> int:
+        """How many are connected."""
+        return len(self._connections)
+
+    def reconfigure(self, limits: Limits, key_terms: tuple[str, ...]) -> None:
+        """Serve by these from the next utterance on, and tell of what the engine can do by now."""
+        self._limits, self._key_terms = limits, key_terms
+        self._info = describe(self._engine.languages, endpointing=limits.endpointing)
+        for connection in self._connections.values():
+            connection.reconfigure(self._info, limits, key_terms)
 
     async def start(self) -> None:
         """Begin to listen; raises SettingsError where that is not possible."""
@@ -87,6 +104,12 @@ class WyomingServer:
         await asyncio.gather(*(_finish(task, connection) for task, connection in connections.items()))
         if self._uri.startswith("unix://"):
             _remove(self._unix_path)
+
+    def _uri_at(self, host: str) -> str:
+        if self._listener is None or not self._uri.startswith("tcp://"):
+            return self._uri
+        port = self._listener.sockets[0].getsockname()[1]
+        return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
     @property
     def _unix_path(self) -> str:

@@ -6,7 +6,6 @@ value), which beats the stored settings file, which beats the default.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +15,8 @@ import voluptuous as vol
 from modal_whisper.transcriber import DEFAULT_BEAM_SIZE
 from wyoming_server import validators as take
 from wyoming_server.errors import SettingsError
+from wyoming_server.sources import Sources, read_environment
+from wyoming_server.store import DEFAULT_PATH, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,6 +26,19 @@ BACKENDS: Final = ("assemblyai", "assemblyai_sync", "whisper", "local")
 
 _MAX_SHOWN: Final = 80
 """Characters of a wrong value that an error repeats."""
+
+
+class WrongSettingError(SettingsError):
+    """A setting holds what it cannot, or there is none of that name."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
+_API_HOST: Final = vol.All(
+    take.text, vol.Length(min=1), msg="takes an address of this machine, such as 127.0.0.1 or 0.0.0.0"
+)
 
 
 def _setting(default: Any, validator: Callable[[Any], Any], text: str, *, secret: bool = False) -> Any:
@@ -43,7 +57,14 @@ class Settings:
         default=False, validator=take.flag, text="log more, including the words that people say"
     )
     log_format: str = _setting("text", take.one_of("text", "json"), "how to write the log: text or json")
-    settings_file: str = _setting("", take.text, "a JSON file with settings, by these names")
+    settings_file: str = _setting(
+        DEFAULT_PATH, take.text, "a JSON file with settings, by these names; made when something must be kept"
+    )
+    api_host: str = _setting("127.0.0.1", _API_HOST, "where the API listens; 0.0.0.0 is everywhere")
+    api_port: int = _setting(10380, take.whole(0, 65_535), "the port of the API; 0: no API")
+    api_token: str = _setting(
+        "", take.secret, "what clients of the API must send; empty: made at the first start", secret=True
+    )
     model_dir: Path = _setting(Path("~/.cache/stt-failover/models"), take.folder, "where models are kept")
 
     backends: tuple[str, ...] = _setting(
@@ -101,6 +122,11 @@ class Settings:
         60.0, take.number(1, 3600, "seconds"), "seconds without an event after which a connection is closed"
     )
     max_connections: int = _setting(256, take.whole(1, 10_000), "how many clients may be connected at once")
+    endpointing: bool = _setting(
+        default=False,
+        validator=take.flag,
+        text="whether the server may answer when the person has stopped, before the client says so",
+    )
     key_terms: tuple[str, ...] = _setting((), take.words, "names that people here use, for every utterance")
 
     assemblyai_api_key: str = _setting(
@@ -192,6 +218,16 @@ class Settings:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedSettings(Settings):
+    """Settings that know where each of them comes from."""
+
+    sources: Sources = field(compare=False, repr=False)
+
+
+NAMES: Final = tuple(item.name.upper() for item in fields(Settings))
+"""The names of all settings."""
+
 SCHEMA: Final = vol.Schema(
     {
         vol.Optional(item.name.upper(), default=item.default): item.metadata["validator"]
@@ -204,64 +240,40 @@ SECRETS: Final = frozenset(item.name.upper() for item in fields(Settings) if not
 """The settings whose values are never shown."""
 
 
-def load(flags: Mapping[str, str], environ: Mapping[str, str]) -> Settings:
+def load(flags: Mapping[str, str], environ: Mapping[str, str]) -> LoadedSettings:
     """Gather the settings from all sources; raises SettingsError in one line.
 
     `flags` has upper-case names, as `environ` has; an empty environment variable counts as not set.
     """
-    given = _from_environment(environ) | dict(flags)
-    stored = _from_file(given["SETTINGS_FILE"]) if given.get("SETTINGS_FILE") else {}
-    return validate(stored | given)
+    environment = read_environment(NAMES, environ)
+    path = {**environment, **flags}.get("SETTINGS_FILE", "")
+    return resolve(Sources(dict(flags), environment, Store(path).read().settings))
+
+
+def resolve(sources: Sources) -> LoadedSettings:
+    """The settings that the sources come to; raises SettingsError in one line."""
+    return LoadedSettings(**_checked(sources.values), sources=sources)
 
 
 def validate(values: Mapping[str, Any]) -> Settings:
     """Check values by their upper-case names against the schema; raises SettingsError in one line."""
+    return Settings(**_checked(values))
+
+
+def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
     try:
         valid = SCHEMA(dict(values))
     except vol.MultipleInvalid as invalid:
-        raise SettingsError(_explain(invalid.errors[0], values)) from None
-    return Settings(**{name.lower(): value for name, value in valid.items()})
+        raise _error(invalid.errors[0], values) from None
+    return {name.lower(): value for name, value in valid.items()}
 
 
-def _explain(error: vol.Invalid, values: Mapping[str, Any]) -> str:
+def _error(error: vol.Invalid, values: Mapping[str, Any]) -> SettingsError:
     name = str(error.path[0]) if error.path else "a setting"
     known = {item.name.upper(): item.default for item in fields(Settings)}
     if name not in known:
-        return f"{name[:_MAX_SHOWN]!r} is no setting of this server"
+        return WrongSettingError(name, f"{name[:_MAX_SHOWN]!r} is no setting of this server")
     value = "this value" if name in SECRETS else repr(values.get(name, known[name]))
     if len(value) > _MAX_SHOWN:
         value = f"{value[:_MAX_SHOWN]}…"
-    return f"{name} {error.error_message}, not {value}"
-
-
-def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    values = {}
-    for item in fields(Settings):
-        name = item.name.upper()
-        path = environ.get(f"{name}_FILE")
-        if path and environ.get(name):
-            raise SettingsError(f"{name} and {name}_FILE are both set; keep one of them")
-        if path:
-            try:
-                values[name] = Path(path).read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                raise SettingsError(f"{name}_FILE: cannot read {path} ({_reason(error)})") from None
-        elif environ.get(name):
-            values[name] = environ[name]
-    return values
-
-
-def _from_file(path: str) -> dict[str, Any]:
-    try:
-        stored = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"SETTINGS_FILE: cannot read {path} ({_reason(error)})") from None
-    except (ValueError, RecursionError):
-        raise SettingsError(f"SETTINGS_FILE: {path} holds no JSON") from None
-    if not isinstance(stored, dict):
-        raise SettingsError(f"SETTINGS_FILE: {path} must hold one JSON object of settings")
-    return stored
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or "it is no text"
+    return WrongSettingError(name, f"{name} {error.error_message}, not {value}")

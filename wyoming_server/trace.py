@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
-
-from wyoming_server.events import Traced
-
-if TYPE_CHECKING:
-    from wyoming_server.events import Event
-
-_REMEMBERED: Final = 50
 
 
 class Reason(StrEnum):
@@ -66,20 +57,3 @@ class Trace:
     error: str | None
     """The code of the error event, where the answer was one."""
     attempts: tuple[AttemptTrace, ...]
-
-
-class Traces:
-    """The latest traces, newest last; a listener of the engine."""
-
-    def __init__(self) -> None:
-        self._traces: deque[Trace] = deque(maxlen=_REMEMBERED)
-
-    @property
-    def latest(self) -> tuple[Trace, ...]:
-        """Up to 50 of them."""
-        return tuple(self._traces)
-
-    def __call__(self, event: Event) -> None:
-        """Remember a trace."""
-        if isinstance(event, Traced):
-            self._traces.append(event.trace)

@@ -12,6 +12,7 @@ from wyoming.asr import Transcript, TranscriptChunk, TranscriptStart, Transcript
 from wyoming.error import Error
 
 from wyoming_server.audio import AudioInput
+from wyoming_server.endpointing import Endpointer
 from wyoming_server.errors import BackendError
 from wyoming_server.recording import Recording
 
@@ -40,7 +41,10 @@ class Wishes:
 
 
 class Utterance:
-    """Feeds one recording to the engine and writes the engine's answer."""
+    """Feeds one recording to the engine and writes the engine's answer.
+
+    With `endpointing` it does not wait to be told that the person has stopped.
+    """
 
     def __init__(
         self,
@@ -50,11 +54,13 @@ class Utterance:
         write: Callable[[Event], Awaitable[None]],
         *,
         max_seconds: float,
+        endpointing: bool = False,
     ) -> None:
         self._wishes = wishes
         self._write = write
         self._audio = AudioInput(audio_format)
         self._recording = Recording(max_seconds=max_seconds, clock=asyncio.get_running_loop().time)
+        self._endpointer = Endpointer(self._recording) if endpointing else None
         self._streamed: str | None = None  # since the latest transcript-start
         self._task = asyncio.create_task(self._answer(engine))
 
@@ -77,13 +83,13 @@ class Utterance:
         """Take in audio in the client's format; raises ClientError."""
         if not self.is_speaking or self.is_answered:
             return
-        self._recording.write(self._audio.convert(pcm))
+        (self._endpointer or self._recording).write(self._audio.convert(pcm))
         if self._recording.is_capped:
             _LOGGER.warning("an utterance reached its limit of %.0f s; answering it", self._recording.seconds)
 
     def stop(self) -> None:
         """The person has stopped: the answer is due."""
-        if self._audio.leftover_bytes:
+        if self.is_speaking and self._audio.leftover_bytes:
             _LOGGER.warning("dropped %d bytes that are no whole sample", self._audio.leftover_bytes)
         self._recording.end()
 
@@ -100,6 +106,8 @@ class Utterance:
         try:
             async with aclosing(engine.transcribe(self._recording, self._wishes.request)) as hypotheses:
                 async for hypothesis in hypotheses:
+                    if self._endpointer and hypothesis.ends_turn:
+                        self._endpointer.end_turn()
                     await self._pass_on(hypothesis)
         except BackendError as error:
             await self._write_quietly(Error(str(error), error.code).event())

@@ -28,6 +28,8 @@ class Ear:
 
     def __init__(self, tidying: float = 0.0, failure: Exception | None = None) -> None:
         self.started: list[Start] = []
+        self.at_work = 0
+        self.most_at_work = 0
         self._tidying = tidying
         self._failure = failure
 
@@ -40,6 +42,8 @@ class Ear:
         self, audio: AsyncIterator[bytes], start: Start
     ) -> AsyncGenerator[Partial | Final, None]:
         self.started.append(start)
+        self.at_work += 1
+        self.most_at_work = max(self.most_at_work, self.at_work)
         try:
             heard = 0
             async for pcm in audio:
@@ -48,6 +52,7 @@ class Ear:
             yield Final(str(heard))
         finally:
             await asyncio.sleep(self._tidying)
+            self.at_work -= 1
             if self._failure:
                 raise self._failure
 
@@ -98,10 +103,12 @@ async def test_what_the_ear_does_not_greet_is_an_error_and_the_next_start_is_ans
 
 
 async def test_a_client_may_go_on_when_it_has_its_answer_while_the_ear_still_tidies_up() -> None:
-    async with talking_to(Ear(tidying=0.05)) as socket:
+    ear = Ear(tidying=0.05)
+    async with talking_to(ear) as socket:
         for _ in range(3):
             await say(socket, Start())
             assert await hear(socket, 2) == [READY, Final("0")]
+    assert ear.most_at_work == 1
 
 
 async def test_what_goes_wrong_after_the_answer_is_no_second_one() -> None:

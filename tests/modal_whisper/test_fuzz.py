@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import aiohttp
 import pytest
 from aiohttp import web
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from modal_whisper import __version__
 from modal_whisper.conversation import Limits

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from modal_whisper.errors import MessageError, ModelUnavailableError, OverloadedError, TranscriptionError
 from modal_whisper.messages import Final, Partial, Start

@@ -8,8 +8,7 @@ import wave
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tests.sounds import tone
 from wyoming_server.audio import AudioFormat, AudioInput

@@ -79,3 +79,30 @@ def test_without_a_budget_nobody_is_over_it(calendar: Calendar, events: list[Eve
     counted.add("cloud", 1e9)
     assert not counted.is_over_budget("cloud")
     assert events == []
+
+
+def test_a_month_goes_on_over_its_days_and_ends_with_them(calendar: Calendar, events: list[Event]) -> None:
+    counted = costs(calendar, events)
+    counted.add("cloud", 3600)
+    calendar.day += timedelta(days=1)
+    counted.add("cloud", 1800)
+    assert (counted.seconds("cloud"), counted.month_seconds("cloud")) == (1800, 5400)
+    assert counted.month_dollars("cloud") == pytest.approx(0.675)
+    calendar.day = date(2026, 12, 1)
+    assert (counted.seconds("cloud"), counted.month_seconds("cloud")) == (0.0, 0.0)
+    counted.add("cloud", 60)
+    calendar.day = date(2027, 12, 1)
+    assert counted.month_seconds("cloud") == 0.0
+
+
+def test_other_prices_and_another_budget_count_for_what_was_used_already(
+    calendar: Calendar, events: list[Event]
+) -> None:
+    counted = costs(calendar, events, budget=None)
+    counted.add("cloud", 3600)
+    counted.set_prices({"cloud": 2.0}, 1.0)
+    assert counted.dollars("cloud") == counted.month_dollars("cloud") == 2.0
+    assert counted.is_over_budget("cloud")
+    assert events == [BudgetReached("cloud", 2.0)]
+    counted.set_prices({"cloud": 0.1}, 1.0)
+    assert not counted.is_over_budget("cloud")

@@ -4,8 +4,7 @@ import asyncio
 from contextlib import aclosing
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tests.sounds import BYTES_PER_MS, silence, speech
 from tests.virtual_clock import virtual_clock

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,7 +28,8 @@ from tests.fakes import PATIENCE, ScriptedTranscriber
 from tests.sounds import speech
 from tests.virtual_clock import run_virtual
 from tests.wyoming_server.serving import connected, encoded
-from wyoming_server import run as run_module
+from wyoming_server import house as house_module, run as run_module
+from wyoming_server.build import Built, LocalOptions
 from wyoming_server.settings import validate
 
 if TYPE_CHECKING:
@@ -80,13 +84,18 @@ def test_backends_are_kept_warm_for_those_who_ask_for_it() -> None:
     backend = ScriptedBackend("sleepy")
 
     async def main() -> None:
-        keeping = asyncio.create_task(run_module._keep_warm(new_engine([backend]), 30.0))
+        house = SimpleNamespace(engine=new_engine([backend]), settings=validate({"KEEP_WARM": 30}))
+        keeping = asyncio.create_task(run_module._keep_warm(house))  # type: ignore[arg-type]  # it is enough
+        await asyncio.sleep(100)
+        house.settings = validate({})
+        await asyncio.sleep(100)
+        house.settings = validate({"KEEP_WARM": 60})
         await asyncio.sleep(100)
         keeping.cancel()
         await asyncio.wait([keeping])
 
     run_virtual(main())
-    assert backend.warmed_at == [0.0, 30.0, 60.0, 90.0]
+    assert backend.warmed_at == [0.0, 30.0, 60.0, 90.0, 200.0, 260.0]
 
 
 # The end
@@ -121,7 +130,8 @@ async def test_utterance_in_flight_is_answered_before_the_end(
 def test_end_waits_neither_for_services_nor_for_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "_TIDYING_SECONDS", 0.05)
     quitter = Quitter("quitter", Wait.FOREVER)
-    monkeypatch.setattr(run_module, "build_engine", lambda *_: new_engine([quitter]))
+    built = {"quitter": Built(quitter, LocalOptions(None, ()))}  # type: ignore[arg-type]  # not looked at
+    monkeypatch.setattr(house_module, "build_backends", lambda *_: built)
     look_up_ends = threading.Event()
 
     async def main() -> int:
@@ -152,6 +162,53 @@ def test_port_that_is_taken_is_one_line_and_wrong_use() -> None:
     assert process.output == ""
 
 
+def test_api_port_that_is_taken_is_one_line_and_wrong_use() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        settings = {"URI": "tcp://127.0.0.1:0", "BACKENDS": "local", "API_PORT": port, "API_TOKEN": "a-token"}
+        process = processes.Process([processes.SERVER], settings)
+        assert process.wait() == 2
+    assert re.search(
+        rf"^stt-failover: API_HOST 127\.0\.0\.1, API_PORT {port}: cannot listen there \(.+\); .+\n\Z",
+        process.log,
+        re.MULTILINE,
+    )
+    assert "Traceback" not in process.log
+    assert process.output == ""
+
+
+def test_token_is_printed_at_the_first_start_only(tmp_path: Path) -> None:
+    file = tmp_path / "conf" / "settings.json"
+    outputs, logs = [], []
+    for _ in range(2):
+        settings = {"BACKENDS": "local", "API_PORT": str(processes.free_port()), "SETTINGS_FILE": str(file)}
+        with processes.server(**settings) as server:
+            server.wait_logged("API on http://127.0.0.1:")
+            assert server.stop() == 0
+        outputs.append(server.output)
+        logs.append(server.log)
+    token = json.loads(file.read_text())["API_TOKEN"]
+    assert outputs == [f"token of the API, for Home Assistant and for programs of yours: {token}\n", ""]
+    assert token not in "".join(logs)
+
+
+def test_server_without_an_api_keeps_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "settings.json"
+    with processes.server(BACKENDS="local", API_PORT="0", SETTINGS_FILE=str(file)) as server:
+        assert server.stop() == 0
+    assert "API on" not in server.log
+    assert server.output == ""
+    assert not file.exists()
+
+
+def test_server_that_nobody_asks_over_http_does_not_load_what_serves_it() -> None:
+    code = "import sys, wyoming_server.run; print([name for name in sys.modules if name == 'aiohttp.web'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE
+    )
+    assert done.stdout == "[]\n"
+
+
 # Standard input and output
 
 
@@ -161,6 +218,7 @@ async def test_server_on_standard_input_answers_there_and_ends_with_its_client(
     url, _, let_go = worker
     let_go.set()
     settings = {"URI": "stdio://", "BACKENDS": "whisper", "WHISPER_SERVICE_URL": url, "SELF_CHECK": "true"}
+    settings["API_PORT"] = str(processes.free_port())
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
         processes.SERVER, env=processes.environment(settings), stdin=pipe, stdout=pipe, stderr=pipe
@@ -173,6 +231,7 @@ async def test_server_on_standard_input_answers_there_and_ends_with_its_client(
     assert output.count(b"\n") == 1
     assert b'"text": "open the door"' in output
     assert b"no self-check" in log
+    assert b"API on" not in log
     assert b"Traceback" not in log
 
 

@@ -17,8 +17,7 @@ from tests.fake_backends import CONNECTED, ScriptedBackend, Wait, final
 from tests.fakes import PATIENCE
 from tests.sounds import speech
 from tests.wyoming_server.serving import HeldBackend, connected, serving
-from wyoming_server import handler
-from wyoming_server import server as server_module
+from wyoming_server import handler, server as server_module
 from wyoming_server.errors import SettingsError
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
+from wyoming_server.changes import differing
 from wyoming_server.errors import SettingsError
 from wyoming_server.settings import BACKENDS, SCHEMA, SECRETS, Settings, load, validate
 
@@ -33,12 +33,15 @@ def refusal(flags: dict[str, str] | None = None, environ: dict[str, str] | None 
 
 def test_without_anything_the_defaults_hold() -> None:
     settings = load({}, {})
-    assert settings == validate({})
+    assert differing(settings, validate({})) == []
     assert settings.uri == "tcp://0.0.0.0:10300"
     assert settings.backends == BACKENDS == ("assemblyai", "assemblyai_sync", "whisper", "local")
     assert settings.deadline == 8.0
     assert settings.max_utterance == 60.0
     assert settings.assemblyai_api_key == settings.whisper_service_url == settings.zeroconf == ""
+    assert (settings.api_host, settings.api_port, settings.api_token) == ("127.0.0.1", 10380, "")
+    assert settings.settings_file == "~/.config/stt-failover/settings.json"
+    assert not settings.endpointing
     assert settings.whisper_enabled
     assert settings.local_enabled
     assert not settings.debug
@@ -61,6 +64,22 @@ def test_a_flag_beats_the_environment_beats_a_named_file_beats_the_stored_file_b
     assert [load(flags, environ).deadline for flags, environ in sources] == [8.0, 2.0, 3.0, 4.0, 5.0]
 
 
+def test_the_settings_know_where_each_of_them_comes_from(tmp_path: Path) -> None:
+    path = stored(tmp_path, {"DEADLINE": 2, "DEBUG": True, "STRATEGY": "race"})
+    settings = load({"DEADLINE": "5"}, {"SETTINGS_FILE": path, "DEADLINE": "4", "DEBUG": "no"})
+    assert {name: settings.sources.of(name).value for name in ("DEADLINE", "DEBUG", "STRATEGY", "URI")} == {
+        "DEADLINE": "flag",
+        "DEBUG": "environment",
+        "STRATEGY": "stored",
+        "URI": "default",
+    }
+    assert [name for name in NAMES if settings.sources.is_fixed(name)] == [
+        "DEBUG",
+        "SETTINGS_FILE",
+        "DEADLINE",
+    ]
+
+
 def test_every_source_adds_to_the_others(tmp_path: Path) -> None:
     path = stored(tmp_path, {"LOCAL_MODEL": "small", "KEY_TERMS": ["Ecobee", "Sonos"], "DEBUG": True})
     settings = load({"SETTINGS_FILE": path, "URI": "stdio://"}, {"DEADLINE": "4"})
@@ -80,6 +99,7 @@ def test_every_setting_can_be_read_from_a_file_without_the_blanks_around_it(
 ) -> None:
     shown = {
         "SETTINGS_FILE": stored(tmp_path, {}),
+        "API_HOST": "0.0.0.0",
         "BACKENDS": "local,whisper",
         "STRATEGY": "race",
         "HEDGE_BUDGET": "0.5",
@@ -141,9 +161,8 @@ def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> 
 
 
 def test_a_stored_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
-    missing = str(tmp_path / "missing")
-    assert refusal({"SETTINGS_FILE": missing}) == (
-        f"SETTINGS_FILE: cannot read {missing} (No such file or directory)"
+    assert refusal({"SETTINGS_FILE": str(tmp_path)}) == (
+        f"SETTINGS_FILE: cannot read {tmp_path} (Is a directory)"
     )
     for junk in ("", "DEADLINE=5", '{"DEADLINE": 5', "[" * 100_000, '{"DEADLINE": ' + "9" * 5000 + "}"):
         path = stored(tmp_path, junk)
@@ -153,6 +172,12 @@ def test_a_stored_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Pa
         assert refusal({"SETTINGS_FILE": path}) == (
             f"SETTINGS_FILE: {path} must hold one JSON object of settings"
         )
+
+
+def test_a_stored_file_that_is_not_there_counts_as_empty(tmp_path: Path) -> None:
+    missing = str(tmp_path / "missing" / "settings.json")
+    assert load({"SETTINGS_FILE": missing}, {}).settings_file == missing
+    assert not (tmp_path / "missing").exists()
 
 
 @pytest.mark.parametrize("name", ["NOPE", "deadline", "", "a\nb"])
@@ -166,6 +191,9 @@ WRONG = [
     ("URI", "http://x:1", "takes tcp://HOST:PORT, unix://PATH or stdio://"),
     ("LOG_FORMAT", "xml", "takes one of text, json"),
     ("DEBUG", "maybe", "takes true or false"),
+    ("ENDPOINTING", "maybe", "takes true or false"),
+    ("API_HOST", "", "takes an address of this machine, such as 127.0.0.1 or 0.0.0.0"),
+    ("API_PORT", "65536", "takes a whole number from 0 to 65535"),
     ("WHISPER_ENABLED", "maybe", "takes true or false"),
     ("LOCAL_ENABLED", "maybe", "takes true or false"),
     ("SELF_CHECK", "maybe", "takes true or false"),
@@ -214,7 +242,9 @@ WRONG = [
 def test_a_wrong_value_is_one_line_that_names_the_setting_and_what_it_takes(
     name: str, value: str, takes: str
 ) -> None:
-    assert refusal({name: value}) == refusal({}, {name: value}) == f"{name} {takes}, not {value!r}"
+    assert refusal({name: value}) == f"{name} {takes}, not {value!r}"
+    if value:  # an empty variable counts as not set
+        assert refusal({}, {name: value}) == f"{name} {takes}, not {value!r}"
 
 
 def test_only_free_text_has_no_wrong_value() -> None:
@@ -256,6 +286,7 @@ def test_any_value_is_taken_or_refused_in_one_line(name: str, value: Any) -> Non
 
 def test_the_secrets_are_the_keys() -> None:
     assert {
+        "API_TOKEN",
         "ASSEMBLYAI_API_KEY",
         "WHISPER_API_KEY",
         "WHISPER_PROXY_KEY",
@@ -289,11 +320,18 @@ def test_the_home_folder_is_found() -> None:
     assert load({}, {}).model_dir == Path.home() / ".cache/stt-failover/models"
 
 
-def test_a_default_that_cannot_be_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_default_that_cannot_be_is_refused_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     def without_home(self: Path) -> Path:
-        raise RuntimeError("Could not determine home directory.")
+        if str(self).startswith("~"):
+            raise RuntimeError("Could not determine home directory.")
+        return self
 
     monkeypatch.setattr(Path, "expanduser", without_home)
+    monkeypatch.setattr("wyoming_server.store.DEFAULT_PATH", Settings().settings_file)
+    assert load({"MODEL_DIR": "/models"}, {}).deadline == 8.0
+    assert refusal({"SETTINGS_FILE": "~/x.json"}) == (
+        "SETTINGS_FILE: ~/x.json cannot be found; is the home folder known?"
+    )
     assert refusal() == (
         "MODEL_DIR takes the path of a folder, whose ~ must be known, "
         f"not {Path('~/.cache/stt-failover/models')!r}"

@@ -4,8 +4,8 @@ import json
 from typing import TYPE_CHECKING
 
 from wyoming_server import log
-from wyoming_server.events import Answered, Traced, all_of
-from wyoming_server.trace import AttemptTrace, Outcome, Reason, Trace, Traces
+from wyoming_server.events import Answered, all_of
+from wyoming_server.trace import AttemptTrace, Outcome, Reason, Trace
 
 if TYPE_CHECKING:
     import pytest
@@ -33,15 +33,6 @@ def trace(number: int) -> Trace:
         error=None,
         attempts=(attempt,),
     )
-
-
-def test_the_latest_fifty_are_remembered_and_nothing_else() -> None:
-    traces = Traces()
-    traces(Answered("cloud", 1.0, 1.0))
-    assert traces.latest == ()
-    for number in range(60):
-        traces(Traced(trace(number)))
-    assert [item.audio_seconds for item in traces.latest] == [float(number) for number in range(10, 60)]
 
 
 def test_several_listeners_hear_everything_in_their_order() -> None:

@@ -138,12 +138,14 @@ class Conversation:
         except (KeyError, TypeError, ValueError, OverflowError):
             _LOGGER.debug("assemblyai sent a turn that is none")
             return
-        self._report(Hypothesis(self._turns.text))
+        speech = self._recording.speech
+        ends_turn = bool(message["end_of_turn"]) and self._turns.reach_end_of(speech)
+        self._report(Hypothesis(self._turns.text, ends_turn=ends_turn))
         if not (self._end_demanded and message["end_of_turn"]):
             return
         # A forced end that is answered without words found no turn open.
         found_nothing = self._options.is_pro and not message["transcript"] and not self._turns.are_open
-        if found_nothing or self._turns.reach_end_of(self._recording.speech):
+        if found_nothing or self._turns.reach_end_of(speech):
             self._finish()
         else:
             self._finish_if_quiet(_NEXT_FINAL_SECONDS)

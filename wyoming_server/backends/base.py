@@ -48,6 +48,8 @@ class Hypothesis:
     language: str | None = None
     backend: str = ""
     """The name of the backend whose words these are."""
+    ends_turn: bool = False
+    """Of a partial: a service takes it for a whole sentence, and it holds all that was heard so far."""
 
 
 Progress = Connected | Hypothesis

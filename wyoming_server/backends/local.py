@@ -5,8 +5,12 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
-from modal_whisper.errors import MessageError, ModelUnavailableError, TranscriptionError
-from modal_whisper.errors import OverloadedError as BusyError
+from modal_whisper.errors import (
+    MessageError,
+    ModelUnavailableError,
+    OverloadedError as BusyError,
+    TranscriptionError,
+)
 from modal_whisper.languages import LANGUAGES
 from modal_whisper.messages import Partial, Start
 from modal_whisper.session import transcribe

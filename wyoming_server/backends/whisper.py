@@ -16,6 +16,7 @@ from modal_whisper.languages import LANGUAGES
 from modal_whisper.messages import (
     MAX_MESSAGE_BYTES,
     Failure,
+    Final as FinalMessage,
     Partial,
     Ready,
     Start,
@@ -24,7 +25,6 @@ from modal_whisper.messages import (
     decode_worker,
     encode,
 )
-from modal_whisper.messages import Final as FinalMessage
 from modal_whisper.speech import BYTES_PER_SECOND
 from wyoming_server.backends.base import Connected, Hypothesis, relay
 from wyoming_server.backends.sockets import (

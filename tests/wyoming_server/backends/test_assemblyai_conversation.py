@@ -167,7 +167,22 @@ def test_the_audio_goes_out_in_frames_of_50_ms_and_the_last_one_is_filled_up() -
 
 def test_progress_is_reported_as_it_comes() -> None:
     outcome = converse((0.6, partial(0, "Turn")), (END, final(0, "Turn on.", END_MS)))
-    assert outcome.reports == [Connected(), Hypothesis("Turn"), Hypothesis("Turn on.")]
+    assert outcome.reports == [Connected(), Hypothesis("Turn"), Hypothesis("Turn on.", ends_turn=True)]
+
+
+@pytest.mark.parametrize(
+    ("at", "message"),
+    [
+        (END, partial(0, "Turn on.") | {"words": [{"end": END_MS}]}),
+        (END, final(0, "Turn on.", END_MS - 500)),
+    ],
+    ids=["no final", "without the last speech"],
+)
+def test_a_turn_has_ended_only_with_a_final_that_holds_all_that_was_heard(
+    at: float, message: Message
+) -> None:
+    outcome = converse((at, message))
+    assert [report.ends_turn for report in outcome.reports if isinstance(report, Hypothesis)] == [False]
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,7 @@ from aiohttp import WSMsgType, web
 from modal_whisper.conversation import Limits
 from modal_whisper.errors import ModelUnavailableError, TranscriptionError
 from modal_whisper.languages import LANGUAGES
-from modal_whisper.messages import MAX_MESSAGE_BYTES, Ready, Start, encode
-from modal_whisper.messages import Final as FinalMessage
+from modal_whisper.messages import MAX_MESSAGE_BYTES, Final as FinalMessage, Ready, Start, encode
 from modal_whisper.runner import ModelRunner
 from modal_whisper.service import create_app
 from tests.fakes import ScriptedTranscriber

@@ -1,0 +1,1 @@
+"""The API of the server (docs/api.md)."""
