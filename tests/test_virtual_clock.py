@@ -4,8 +4,7 @@ import asyncio
 import time
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tests.virtual_clock import BlockedForeverError, LeftBehindError, run_virtual, virtual_clock
 

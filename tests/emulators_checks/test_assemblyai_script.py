@@ -5,8 +5,7 @@ from array import array
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tests.emulators.assemblyai import Script, script_for, voiced_spans
 
