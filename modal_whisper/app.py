@@ -30,6 +30,8 @@ _PORT = 10301
 _FRONT_THREADS = 4
 """A container sees all cores of its host; more threads than this gain a small model nothing."""
 _LOG_FORMAT = "%(levelname)s %(message)s"
+_GPU_INPUTS = 32
+"""The model takes one passage after another, the most urgent first: it can choose among so many."""
 _FRONT_INPUTS = 100
 _FRONT_SOCKETS = 90
 """What is left of the inputs is for /health and /warm."""
@@ -66,7 +68,7 @@ gpu_image = _finished(
     enable_memory_snapshot=deployment.snapshot,
 )
 # All methods are async: of a sync one, a single cancelled input would end the whole container.
-@modal.concurrent(max_inputs=4)
+@modal.concurrent(max_inputs=_GPU_INPUTS)
 class Gpu:
     """The model on the GPU."""
 

@@ -193,6 +193,7 @@ async def _send(socket: web.WebSocketResponse, message: WorkerMessage) -> None:
         async with asyncio.timeout(_SEND_SECONDS):
             await socket.send_str(encode(message))
     except TimeoutError:
+        await close(socket, WSCloseCode.POLICY_VIOLATION, b"what is sent is not read")
         raise ConnectionResetError("the client does not read what it is sent") from None
 
 

@@ -107,17 +107,20 @@ class Decoder:
             return Decoded("", language)
         if language is None:
             language = self._detect(encoded, languages) if self._model.is_multilingual else "en"
-        task = self._task(language)
+        # Without timestamps it is better on short speech, and leaves whole sentences out of long speech.
+        plain, timed = self._task(language), self._task(language, timed=True)
+        task = timed if frames > _LEAST_FRAMES else plain
+        is_plain = not prompt and task is plain
         cap = _cap(seconds, _MOST_TOKENS_A_SECOND if language in _DENSE else _TOKENS_A_SECOND)
-        if prompt and self._is_noise(encoded, task, cap):
+        if not is_plain and self._is_noise(encoded, plain, cap):
             return Decoded("", language)
         written = self._write(encoded, task, prompt, cap)
-        if not prompt and written.is_noise:
+        if is_plain and written.is_noise:
             return Decoded("", language)
         tokens = written.tokens
         if (len(tokens) >= cap or loop(tokens) is not None) and not is_cancelled():
             cap = _cap(seconds, _MOST_TOKENS_A_SECOND)
-            tokens = self._write(self._encode(mel, _ALL_FRAMES), task, prompt, cap).tokens
+            tokens = self._write(self._encode(mel, _ALL_FRAMES), timed, prompt, cap).tokens
             tokens = tokens[: loop(tokens)]
         return Decoded(self._tokenizer.decode(tokens, skip_special_tokens=True).strip(), language)
 
@@ -134,14 +137,16 @@ class Decoder:
         found: list[str] = [token[2:-2] for token, _ in self._model.detect_language(encoded)[0]]
         return next((code for code in found if code in languages), found[0])
 
-    def _task(self, language: str | None) -> list[int]:
+    def _task(self, language: str | None, *, timed: bool = False) -> list[int]:
         names = ["<|startoftranscript|>"]
         if self._model.is_multilingual:
             names += [f"<|{language}|>", "<|transcribe|>"]
-        return [self._token(name) for name in [*names, "<|notimestamps|>"]]
+        if not timed:
+            names.append("<|notimestamps|>")
+        return [self._token(name) for name in names]
 
     def _is_noise(self, encoded: Any, task: list[int], cap: int) -> bool:
-        """Asked without the prompt, with which noise looks like speech; mostly a single step tells."""
+        """Asked plainly: with a prompt or timestamps noise looks like speech. Mostly a single step tells."""
         first = self._write(encoded, task, (), 1, beam_size=1)
         return first.no_speech > _SPEECH and self._write(encoded, task, (), cap).is_noise
 
@@ -160,7 +165,9 @@ class Decoder:
             suppress_blank=True,
             suppress_tokens=[-1],
         )
-        return _Written(result.sequences_ids[0], result.no_speech_prob, result.scores[0])
+        end_of_text = self._token("<|endoftext|>")  # those from here on are timestamps
+        tokens = [token for token in result.sequences_ids[0] if token < end_of_text]
+        return _Written(tokens, result.no_speech_prob, result.scores[0])
 
     def _token(self, name: str) -> int:
         token: int = self._tokenizer.token_to_id(name)

@@ -59,7 +59,7 @@ def _list_of(pattern: str, text: str, least: int) -> Callable[[str], tuple[str, 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
     def read(value: str) -> int:
-        if not value.isdecimal() or not low <= int(value) <= high:
+        if not re.fullmatch("[0-9]{1,6}", value) or not low <= int(value) <= high:
             raise ValueError(f"takes a whole number from {low} to {high}")
         return int(value)
 
@@ -78,7 +78,7 @@ _model = _matching(
 )
 _app = _matching(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?", "up to 40 lower-case letters, digits and hyphens")
 _secret = _matching(r"[\w.-]{1,64}", "up to 64 letters, digits, dots, hyphens and underscores")
-_gpus = _list_of(r"[\w-]+(:[1-8])?", "names of Modal's GPUs, the first choice first", 1)
+_gpus = _list_of(r"[\w-]+", "names of Modal's GPUs, the first choice first", 1)
 _regions = _list_of(r"[a-z0-9-]+", "names of Modal's regions, or nothing", 0)
 
 

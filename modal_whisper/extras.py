@@ -14,5 +14,5 @@ def require(module: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise ModelUnavailableError(
-            f'Whisper cannot run here ({error}): pip install "stt-failover[worker]"'
+            f'Whisper cannot run here ({error}): pip install ".[worker]" in the folder of this project'
         ) from error

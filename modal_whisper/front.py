@@ -118,7 +118,11 @@ class GpuFirst:
         if self._closed:
             raise ModelUnavailableError("the worker is being shut down")
         if len(self._jobs) >= self._max_waiting:
-            raise OverloadedError(f"the worker is busy: it works on {len(self._jobs)} passages")
+            last = max(self._jobs, key=lambda job: job.priority)
+            if last.priority <= priority:
+                raise OverloadedError(f"the worker is busy: it works on {len(self._jobs)} passages")
+            last.cancel()  # whoever needs it all the same asks again
+            self._jobs.discard(last)
         self.start_loading()
         job = _Hedge(passage, priority)
         self._jobs.add(job)
@@ -194,11 +198,11 @@ class _Hedge:
             raise type(outcome)(str(outcome))
         return outcome
 
-    def hurry(self) -> None:
+    def hurry(self, priority: Priority) -> None:
         """See Job. On the GPU it changes nothing: a passage takes a fraction of a second there."""
-        self.priority = Priority.FINAL
+        self.priority = min(self.priority, priority)
         if self._spare_job:
-            self._spare_job.hurry()
+            self._spare_job.hurry(priority)
 
     def cancel(self) -> None:
         self.task.cancel()
@@ -260,7 +264,7 @@ class _Gpu:
     async def _call(self, call: Awaitable[_T]) -> _T:
         try:
             async with asyncio.timeout(self._limit_s) as limit:
-                result = await call
+                result = await _answered(call)
         except Exception as error:  # noqa: BLE001 - whatever it is, the spare must be asked
             if isinstance(error, SttError) and not isinstance(error, ModelUnavailableError):
                 self._has_answered()  # with words of its own
@@ -277,6 +281,17 @@ class _Gpu:
         self.failure = ""
         self._retry_at = _NEVER
         self._awake_until = self._clock() + self._idle_s
+
+
+async def _answered(call: Awaitable[_T]) -> _T:
+    """Its result; that the other side cancelled the call is a failure like any other."""
+    try:
+        return await call
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise TranscriptionError("the call was cancelled there") from None
 
 
 def _first_line(error: Exception) -> str:

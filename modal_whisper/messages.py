@@ -25,7 +25,7 @@ class Start:
 
     type: ClassVar[str] = "start"
     language: str | None = None
-    """A Whisper language code; None lets the model detect it."""
+    """A language code, with or without a region or script; None lets the model detect it."""
     names: tuple[str, ...] = ()
     """Names the speaker may use, most important first."""
     terms: tuple[str, ...] = ()
@@ -75,7 +75,7 @@ class Final:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Worker: this utterance gets no final. The connection stays usable unless the code says otherwise."""
+    """Worker: this utterance gets no final. The connection stays usable."""
 
     type: ClassVar[str] = "error"
     code: str

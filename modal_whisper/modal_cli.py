@@ -104,9 +104,13 @@ class ModalCli:
         ended = self._ask("--version")
         version = re.search(r"(\d+)\.(\d+)\.\d+", ended.output)
         if ended.code or version is None:
-            raise DeployError('Modal is not installed here: pip install "stt-failover[modal]"')
+            raise DeployError(
+                'Modal is not installed here: pip install ".[modal]" in the folder of this project'
+            )
         if (int(version[1]), int(version[2])) < (1, 6):
-            raise DeployError(f'Modal {version[0]} is too old: pip install "stt-failover[modal]"')
+            raise DeployError(
+                f'Modal {version[0]} is too old: pip install ".[modal]" in the folder of this project'
+            )
 
     def require_sign_in(self) -> None:
         """Raise DeployError where nobody is signed in."""

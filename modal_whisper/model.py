@@ -66,8 +66,8 @@ class Job(Protocol):
     async def result(self) -> Transcript:
         """The words, once they are there; may be asked for more than once. Raises TranscriptionError."""
 
-    def hurry(self) -> None:
-        """From now on somebody waits for it: as if submitted with Priority.FINAL."""
+    def hurry(self, priority: Priority) -> None:
+        """From now on it is as urgent as if submitted with that priority; it never becomes less so."""
 
     def cancel(self) -> None:
         """Nobody waits for it any more: it is not begun, and what is being computed is dropped."""

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 # Whisper keeps at most 223 tokens of what comes before; each of them makes every step a little slower.
 _NAME_TOKENS: Final = 120
 _CONTEXT_TOKENS: Final = 60
+_NAME_LETTERS: Final = 100
+"""A longer one is no name: it would push all others out, or take seconds to be cut into tokens."""
 
 
 def prompt(tokenizer: Any, words: Sequence[str], context: str) -> list[int]:
@@ -35,7 +37,7 @@ def prompt(tokenizer: Any, words: Sequence[str], context: str) -> list[int]:
 def _listed(tokenizer: Any, words: Sequence[str]) -> Iterator[list[int]]:
     is_first = True
     for word in words:
-        if text := word.strip():
+        if (text := word.strip()) and len(text) <= _NAME_LETTERS:
             yield _encode(tokenizer, f" {text}" if is_first else f", {text}")
             is_first = False
 

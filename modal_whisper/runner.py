@@ -11,13 +11,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from modal_whisper.errors import ModelUnavailableError, OverloadedError, TranscriptionError
-from modal_whisper.model import Priority
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    from modal_whisper.model import Passage, Transcript
+    from modal_whisper.model import Passage, Priority, Transcript
     from modal_whisper.transcriber import Transcriber
 
 _log = logging.getLogger(__name__)
@@ -49,8 +48,8 @@ class _Job:
         await asyncio.wait([self._outcome])  # which, unlike to await it, does not cancel it
         return self._outcome.result()
 
-    def hurry(self) -> None:
-        self.priority = Priority.FINAL
+    def hurry(self, priority: Priority) -> None:
+        self.priority = min(self.priority, priority)
 
     def cancel(self) -> None:
         self.cancelled.set()

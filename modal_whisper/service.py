@@ -119,7 +119,8 @@ class _ModelEar:
         self._model = model
 
     def greet(self, start: Start) -> Ready:
-        whisper_language(start.language)
+        for language in (start.language, *start.languages):
+            whisper_language(language)
         return Ready(self._model.name, __version__)
 
     def transcribe(

@@ -46,9 +46,10 @@ async def transcribe(
     Raises MessageError for a language that Whisper does not know, else TranscriptionError.
     """
     language = whisper_language(start.language)
+    languages = tuple(code for code in map(whisper_language, start.languages) if code)
     model.start_loading()
     partials: asyncio.Queue[Partial | None] = asyncio.Queue()
-    work = _Work(model, start, language, partials.put_nowait)
+    work = _Work(model, start, language, languages, partials.put_nowait)
     listening = asyncio.create_task(work.listen(audio))
     listening.add_done_callback(lambda _: partials.put_nowait(None))
     try:
@@ -61,7 +62,7 @@ async def transcribe(
         await asyncio.gather(listening, *work.watchers, return_exceptions=True)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Segment:
     """A stretch of the utterance that the model has been asked for."""
 
@@ -83,11 +84,17 @@ class _Work:
     """
 
     def __init__(
-        self, model: Model, start: Start, language: str | None, report: Callable[[Partial], None]
+        self,
+        model: Model,
+        start: Start,
+        language: str | None,
+        languages: tuple[str, ...],
+        report: Callable[[Partial], None],
     ) -> None:
         self._model = model
         self._start = start
         self._language = language
+        self._languages = languages
         self._report = report
         self._detector = SpeechDetector()
         self._pcm = bytearray()
@@ -151,6 +158,7 @@ class _Work:
         if self._detector.audio_ms - self._begin_ms < _SEGMENT_MS:
             speculation.job.cancel()
         else:
+            speculation.job.hurry(Priority.SEGMENT)
             self._finish_segment(speculation)
             self._begin = max(self._begin, (self._detector.audio_ms - _LEAD_MS) * _BYTES_PER_MS)
 
@@ -163,7 +171,7 @@ class _Work:
         passage = Passage(
             pcm=bytes(self._pcm[self._begin : end]),
             language=self._language or next((item.language for item in known if item.text), None),
-            languages=self._start.languages,
+            languages=self._languages,
             names=self._start.names,
             terms=self._start.terms,
             context=self._text(known),
@@ -190,7 +198,7 @@ class _Work:
             end = min(end, ((self._detector.speech_end_ms or 0) + _LEAD_MS) * _BYTES_PER_MS)
             self._finish_segment(self._speculation or self._ask(end, Priority.FINAL))
         for segment in self._finished:
-            segment.job.hurry()
+            segment.job.hurry(Priority.FINAL)
         known = [await self._words(segment) for segment in self._finished]
         if not known:
             return messages.Final("", self._language, audio_ms)

@@ -74,6 +74,7 @@ class WhisperTranscriber:
         self._threads = threads
         self._decoder: Decoder | None = None
         self._tokenizer: Any = None
+        self._takes_prompt = False
 
     def load(self) -> None:
         """Fetch the model where it is not here yet, and load it; raises ModelUnavailableError."""
@@ -100,7 +101,9 @@ class WhisperTranscriber:
             ) from error
         self._tokenizer = whisper.hf_tokenizer
         self._decoder = Decoder(whisper, beam_size=self._beam_size)
-        self._takes_prompt = bool(whisper.model.is_multilingual) and "distil" not in self.model
+        self._takes_prompt = (
+            bool(whisper.model.is_multilingual) and "distil" not in self.model.rsplit("/", 1)[-1]
+        )
         _log.info("loaded the Whisper model %s (%s, %s)", self.model, device, compute_type)
 
     def transcribe(self, passage: Passage, cancelled: threading.Event) -> Transcript:

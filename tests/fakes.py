@@ -135,7 +135,7 @@ class ScriptedJob:
         await asyncio.wait([self.outcome])  # which, unlike to await it, does not cancel it
         return self.outcome.result()
 
-    def hurry(self) -> None:
+    def hurry(self, priority: Priority) -> None:
         self.is_hurried = True
 
     def cancel(self) -> None:

@@ -18,7 +18,8 @@ try:
     from wyoming_server.settings import SECRETS, Settings, load
 except ModuleNotFoundError as missing:  # where only the worker was installed
     raise SystemExit(
-        f'stt-failover: the server is not installed here ({missing}): pip install "stt-failover[server]"'
+        f"stt-failover: the server is not installed here ({missing}): "
+        'pip install ".[server]" in the folder of this project'
     ) from None
 
 if TYPE_CHECKING:

@@ -91,7 +91,7 @@ class ScriptedJob:
             raise TranscriptionError("the transcription was stopped")
         return self.work.result()
 
-    def hurry(self) -> None:
+    def hurry(self, priority: Priority) -> None:
         self.priority = type(self.priority)(0)
 
     def cancel(self) -> None:

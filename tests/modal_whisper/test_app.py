@@ -162,7 +162,7 @@ def test_the_address_is_fixed_and_strangers_are_turned_away_by_modal(register: R
 
 def test_both_take_several_calls_at_once(register: Register) -> None:
     registered = register()
-    assert registered.calls["concurrent"] == [((), {"max_inputs": 4}), ((), {"max_inputs": 100})]
+    assert registered.calls["concurrent"] == [((), {"max_inputs": 32}), ((), {"max_inputs": 100})]
     assert registered.module.front.info().concurrency_info.max_inputs == 100
 
 

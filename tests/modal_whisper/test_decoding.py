@@ -98,8 +98,9 @@ SPECIAL = (
     "<|transcribe|>",
     "<|notimestamps|>",
     "<|startofprev|>",
+    "<|endoftext|>",
 )
-START, EN, DE, HI, TRANSCRIBE, PLAIN, BEFORE = IDS = range(900, 907)
+START, EN, DE, HI, TRANSCRIBE, PLAIN, BEFORE, END = IDS = (901, 902, 903, 904, 905, 906, 907, 900)
 
 
 class Written(NamedTuple):
@@ -291,7 +292,7 @@ def test_languages_whose_letters_take_several_tokens_have_more_room(
     whisper = FakeWhisper()
     language = {"language": "hi"} if is_given else {"language": None, "languages": ("hi",)}
     hear(fresh(whisper), quiet(seconds), **language)
-    assert whisper.room() == [cap]
+    assert whisper.room()[-1] == cap
 
 
 RUNS_AWAY = {"as far as it may": [*range(20)], "in a loop": [1, 2, 3, 4] * 3}
@@ -303,15 +304,30 @@ def test_a_text_that_runs_away_is_written_once_more_with_all_frames(tokens: list
     assert hear(fresh(whisper), quiet(2.0)).text == "4 5 6"
     assert [features.shape[2] for features in whisper.encoded] == [1500, 3000]
     assert [asked.encoded for asked in whisper.asked] == [1, 2]
-    assert whisper.asked[0].prompt == whisper.asked[1].prompt
+    assert [asked.prompt for asked in whisper.asked] == [
+        [START, EN, TRANSCRIBE, PLAIN],
+        [START, EN, TRANSCRIBE],
+    ]
     assert whisper.room() == [20, 68]
 
 
 def test_a_text_that_runs_away_behind_a_prompt_is_written_again_behind_it() -> None:
     whisper = FakeWhisper(Written([1]), Written([*range(20)]), Written([4, 5, 6]))
     assert hear(fresh(whisper), quiet(2.0), prompt=[8, 9]).text == "4 5 6"
-    assert whisper.asked[2].prompt == whisper.asked[1].prompt
-    assert whisper.asked[2].prompt[:3] == [BEFORE, 8, 9]
+    assert whisper.asked[2].prompt == [BEFORE, 8, 9, START, EN, TRANSCRIBE]
+
+
+def test_long_speech_is_written_with_timestamps_which_are_no_words() -> None:
+    whisper = FakeWhisper(Written([1]), Written([END + 50, 1, 2, END + 60]))
+    assert hear(fresh(whisper), quiet(12.0)).text == "1 2"
+    plainly, timed = whisper.asked
+    assert (plainly.prompt, timed.prompt) == ([START, EN, TRANSCRIBE, PLAIN], [START, EN, TRANSCRIBE])
+
+
+def test_long_noise_is_told_by_what_is_written_of_it_without_timestamps() -> None:
+    whisper = FakeWhisper(Written([1], 0.4, 0.0), Written([4], 0.4, -1.6), WORDS)
+    assert hear(fresh(whisper), quiet(12.0)) == Decoded("", "en")
+    assert [asked.prompt[-1] for asked in whisper.asked] == [PLAIN, PLAIN]
 
 
 def test_a_text_that_just_fits_is_written_once() -> None:

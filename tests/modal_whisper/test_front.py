@@ -195,10 +195,10 @@ async def test_a_job_is_hurried_at_the_spare_before_and_after_that_was_asked() -
     spare = ScriptedModel(work=5)
     async with front(ScriptedRemote(boot=20), spare) as model:
         early, late = (model.submit(PASSAGE, Priority.SPECULATION) for _ in range(2))
-        early.hurry()
+        early.hurry(Priority.FINAL)
         await asyncio.sleep(2)
         assert [job.priority for job in spare.jobs] == [Priority.FINAL, Priority.SPECULATION]
-        late.hurry()
+        late.hurry(Priority.FINAL)
         assert spare.jobs[1].priority == Priority.FINAL
         early.cancel()
         late.cancel()

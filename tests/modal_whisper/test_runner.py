@@ -158,7 +158,7 @@ async def test_who_is_hurried_goes_where_it_would_be_had_it_been_urgent_from_the
             ask(runner, b"2", Priority.SPECULATION),
             ask(runner, b"3", Priority.FINAL),
         ]
-        jobs[1].hurry()
+        jobs[1].hurry(Priority.FINAL)
         go_on.set()
         await asyncio.gather(*(words(job) for job in jobs))
     assert order(transcriber) == b"0234"
@@ -225,7 +225,7 @@ async def test_cancelling_what_is_done_takes_nothing_back() -> None:
         job = ask(runner)
         await words(job)
         job.cancel()
-        job.hurry()
+        job.hurry(Priority.FINAL)
         assert await words(job) == "Hi"
 
 

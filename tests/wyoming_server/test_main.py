@@ -286,5 +286,5 @@ def test_without_the_servers_packages_one_line_says_how_to_get_them() -> None:
     done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("stt-failover: the server is not installed here (")
-    assert done.stderr.endswith('pip install "stt-failover[server]"\n')
+    assert done.stderr.endswith('pip install ".[server]" in the folder of this project\n')
     assert done.stderr.count("\n") == 1
