@@ -15,7 +15,7 @@ from modal_whisper.messages import Failure, Partial, Start, decode_client, encod
 from modal_whisper.speech import BYTES_PER_SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from modal_whisper import messages
     from modal_whisper.messages import Ready, WorkerMessage
@@ -57,18 +57,20 @@ class Conversation:
         self._limits = limits
         self._utterance: _Utterance | None = None
         self._has_failed = False
+        self._patience = asyncio.timeout(None)
 
     async def run(self) -> None:
         """Serve until the client leaves or falls silent; raises ConnectionError."""
         try:
-            while (message := await self._next_message()) is not None:
-                try:
-                    if isinstance(message, bytes):
-                        self._hear(message)
-                    else:
-                        await self._obey(message)
-                except SttError as error:
-                    await self._fail(error)
+            async with self._patience:
+                while (message := await self._next_message()) is not None:
+                    try:
+                        if isinstance(message, bytes):
+                            self._hear(message)
+                        else:
+                            await self._obey(message)
+                    except SttError as error:
+                        await self._fail(error)
         except TimeoutError:
             await close(self._socket, WSCloseCode.POLICY_VIOLATION, b"idle for too long")
         finally:
@@ -98,11 +100,17 @@ class Conversation:
             if self._utterance:
                 await self._utterance.wait_over()
             await _send(self._socket, self._ear.greet(message))
-            self._utterance = _Utterance(self._socket, self._ear, message, self._limits.max_utterance)
+            self._utterance = _Utterance(
+                self._socket, self._ear, message, self._limits.max_utterance, self._give_up
+            )
         elif self._utterance:
             self._utterance.stop()
         elif not self._has_failed:
             raise MessageError("stop came before start")
+
+    def _give_up(self) -> None:
+        """Let the client go, who cannot be told its answer."""
+        self._patience.reschedule(asyncio.get_running_loop().time())
 
     def _hear(self, pcm: bytes) -> None:
         if self._utterance:
@@ -121,11 +129,19 @@ class Conversation:
 class _Utterance:
     """The audio of one Start on its way to the ear, and the answers on their way back."""
 
-    def __init__(self, socket: web.WebSocketResponse, ear: Ear, start: Start, max_seconds: float) -> None:
+    def __init__(
+        self,
+        socket: web.WebSocketResponse,
+        ear: Ear,
+        start: Start,
+        max_seconds: float,
+        give_up: Callable[[], None],
+    ) -> None:
         self._socket = socket
         self._audio: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._room = int(max_seconds * BYTES_PER_SECOND)
         self._max_seconds = max_seconds
+        self._give_up = give_up
         self._is_stopped = self._is_answered = False
         self._answering = asyncio.create_task(self._answer(ear, start))
 
@@ -161,7 +177,7 @@ class _Utterance:
         await asyncio.wait([self._answering])
 
     async def _answer(self, ear: Ear, start: Start) -> None:
-        with suppress(ConnectionError):  # the reader of the connection sees it too, and ends it
+        try:
             try:
                 async with aclosing(ear.transcribe(self._received(), start)) as messages:
                     async for message in messages:
@@ -173,6 +189,8 @@ class _Utterance:
             except Exception:  # noqa: BLE001 - nobody is left waiting for an answer, whatever happened
                 _log.exception("an utterance failed")
                 await self._tell(Failure("internal", "the worker failed; its log says why"))
+        except ConnectionError:
+            self._give_up()
 
     async def _tell(self, message: WorkerMessage) -> None:
         if not self._is_answered:  # what goes wrong after the answer is no second one
@@ -193,7 +211,6 @@ async def _send(socket: web.WebSocketResponse, message: WorkerMessage) -> None:
         async with asyncio.timeout(_SEND_SECONDS):
             await socket.send_str(encode(message))
     except TimeoutError:
-        await close(socket, WSCloseCode.POLICY_VIOLATION, b"what is sent is not read")
         raise ConnectionResetError("the client does not read what it is sent") from None
 
 

@@ -123,7 +123,8 @@ class ScriptedJob:
     asked_at: float
     """By the clock of the event loop."""
     outcome: asyncio.Future[Transcript]
-    is_hurried: bool = False
+    hurried: list[Priority] = field(default_factory=list)
+    """The priorities that it was raised to."""
     is_cancelled: bool = False
     """Before it had an answer."""
 
@@ -136,7 +137,7 @@ class ScriptedJob:
         return self.outcome.result()
 
     def hurry(self, priority: Priority) -> None:
-        self.is_hurried = True
+        self.hurried.append(priority)
 
     def cancel(self) -> None:
         self.is_cancelled = self.is_cancelled or not self.is_done

@@ -60,6 +60,30 @@ async def ask(model: GpuFirst, priority: Priority = Priority.FINAL) -> tuple[str
 
 
 @virtual_clock
+async def test_a_call_that_is_cancelled_on_the_other_side_is_a_failure() -> None:
+    class Cancelling(ScriptedRemote):
+        async def transcribe(self, passage: Passage, priority: Priority) -> Transcript:
+            raise asyncio.CancelledError
+
+    async with front(Cancelling()) as model:
+        assert await ask(model) == (SPARE, 0.5)
+
+
+@virtual_clock
+async def test_where_there_is_no_room_the_least_urgent_gives_way() -> None:
+    async with front(ScriptedRemote(boot=50.0), ScriptedModel(work=50.0), max_waiting=2) as model:
+        segment = model.submit(PASSAGE, Priority.SEGMENT)
+        speculation = model.submit(PASSAGE, Priority.SPECULATION)
+        final = model.submit(PASSAGE, Priority.FINAL)
+        with pytest.raises(TranscriptionError, match="stopped"):
+            await speculation.result()
+        with pytest.raises(OverloadedError):
+            model.submit(PASSAGE, Priority.SPECULATION)
+        assert not segment.is_done
+        assert not final.is_done
+
+
+@virtual_clock
 async def test_a_gpu_that_is_awake_answers_alone_and_the_passage_goes_there_once() -> None:
     remote, spare = ScriptedRemote(), ScriptedModel()
     async with front(remote, spare) as model:

@@ -609,7 +609,7 @@ async def test_a_client_that_does_not_read_the_answers_is_dropped(
     monkeypatch.setattr("modal_whisper.conversation._SEND_SECONDS", 0.1)
     monkeypatch.setattr("modal_whisper.conversation.CLOSE_SECONDS", 0.1)
     monkeypatch.setattr("modal_whisper.service.CLOSE_SECONDS", 0.1)
-    worker = await work(*LONG_WINDED, limits=Limits(idle_timeout=0.3))
+    worker = await work(*LONG_WINDED)
     reader = await asyncio.to_thread(SilentReader, worker.port)
     await asyncio.to_thread(reader.send_utterance)
     await worker.transcriber.wait_asked()

@@ -120,7 +120,7 @@ async def test_work_that_is_not_done_at_the_stop_is_hurried_and_answers_once_it_
     model = ScriptedModel(seconds=2.0)
     heard = await listen(model, MUTED.followed_by_silence(0.7).pcm)
     (job,) = model.jobs
-    assert job.is_hurried
+    assert job.hurried == [Priority.FINAL]
     assert heard.final.text == "0"
     assert heard.stopped_at + heard.final_after == pytest.approx(job.asked_at + 2.0)
 
@@ -288,10 +288,18 @@ async def test_no_partial_comes_once_the_microphone_is_closed() -> None:
 
 
 @virtual_clock
+async def test_a_finished_segment_is_more_urgent_than_the_speculation_that_it_was() -> None:
+    model = ScriptedModel(seconds=60.0)
+    await listen(model, LONG + silence(0.4) + MUTED.pcm)
+    assert model.jobs[0].priority is Priority.SPECULATION
+    assert model.jobs[0].hurried == [Priority.SEGMENT, Priority.FINAL]
+
+
+@virtual_clock
 async def test_all_that_is_not_done_at_the_stop_is_hurried() -> None:
     model = ScriptedModel(seconds=60.0)
     await listen(model, (LONG + silence(0.6)) * 2 + MUTED.pcm)
-    assert [job.is_hurried for job in model.jobs] == [True] * 3
+    assert [job.hurried[-1] for job in model.jobs] == [Priority.FINAL] * 3
 
 
 @virtual_clock
