@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.home_assistant.home import Engine, Home
-from tests.processes import Process, free_port, server
+from tests.processes import PROJECT, Process, free_port, server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,14 +25,27 @@ _HASS = Path(sys.executable).with_name("hass")
 
 
 @pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    """A Home Assistant that somebody has just set up."""
+def home_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Home Assistant's configuration folder, with our integration in it."""
     folder = tmp_path_factory.mktemp("home-assistant")
-    port = free_port()
+    shutil.copytree(
+        PROJECT / "custom_components",
+        folder / "custom_components",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def home_process(home_folder: Path) -> Iterator[Process]:
+    """Home Assistant itself."""
+    folder, port = home_folder, free_port()
     (folder / "configuration.yaml").write_text(
         "api:\n"
         "assist_pipeline:\n"
         "config:\n"
+        "diagnostics:\n"
+        "repairs:\n"
         f"http:\n  server_host: 127.0.0.1\n  server_port: {port}\n"
         "onboarding:\n"
         "websocket_api:\n"
@@ -39,10 +53,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     hass = Process([_HASS, "-c", folder, "--skip-pip"], {"HOME": str(folder)}, port=port)
     try:
         hass.wait_listening()
-        yield asyncio.run(Home.onboard(f"http://127.0.0.1:{port}"))
+        yield hass
     finally:
         hass.stop()
         sys.stderr.write(hass.log)
+
+
+@pytest.fixture(scope="session")
+def home(home_process: Process) -> Home:
+    """A Home Assistant that somebody has just set up."""
+    return asyncio.run(Home.onboard(f"http://127.0.0.1:{home_process.port}"))
 
 
 @pytest.fixture(scope="session")

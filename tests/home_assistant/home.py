@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 _CHUNK_BYTES: Final = 320
+_CHUNK_SECONDS: Final = 0.01
+_FLOWS: Final = "/api/config/config_entries/flow"
 _PATIENCE: Final = 30.0
 """Seconds; far below the 300 s for which Home Assistant itself waits for a server that has gone silent."""
 
@@ -54,17 +56,22 @@ class Home:
             async with http.post(f"{url}/auth/token", data=grant) as reply:
                 return cls(url, (await reply.json())["access_token"])
 
+    async def start_flow(self, integration: str) -> dict[str, Any]:
+        """Begin to add an integration; returns the first form."""
+        return await self._post(_FLOWS, handler=integration)
+
+    async def go_on(self, flow: dict[str, Any], **answers: Any) -> dict[str, Any]:
+        """Fill in a form; returns the next one, the same with errors, or the end."""
+        return await self._post(f"{_FLOWS}/{flow['flow_id']}", **answers)
+
     async def add(self, port: int) -> Engine:
         """Go through the Wyoming integration's config flow, as a user does who types host and port."""
-        flows = f"{self._url}/api/config/config_entries/flow"
-        async with _client(self._headers) as http:
-            async with http.post(flows, json={"handler": "wyoming"}) as reply:
-                flow = await reply.json()
-            address = {"host": "127.0.0.1", "port": port}
-            async with http.post(f"{flows}/{flow['flow_id']}", json=address) as reply:
-                flow = await reply.json()
+        flow = await self.go_on(await self.start_flow("wyoming"), host="127.0.0.1", port=port)
         assert flow["type"] == "create_entry", flow
-        entry = flow["result"]
+        return await self.engine_of(flow["result"])
+
+    async def engine_of(self, entry: dict[str, Any]) -> Engine:
+        """A new entry's entities, and a pipeline that hears through them."""
         async with self._socket() as socket:
             entities = [
                 entity["entity_id"]
@@ -97,8 +104,13 @@ class Home:
             answer: dict[str, Any] = await reply.json()
             return answer
 
-    async def run_pipeline(self, engine: Engine, pcm: bytes) -> list[dict[str, Any]]:
-        """Stream audio into a pipeline as a satellite or a browser does; returns all events of the run."""
+    async def run_pipeline(
+        self, engine: Engine, pcm: bytes, *, as_spoken: bool = False
+    ) -> list[dict[str, Any]]:
+        """Stream audio into a pipeline as a satellite or a browser does; returns all events of the run.
+
+        It comes all at once, or at the speed of speech.
+        """
         async with self._socket() as socket:
             events = []
             number = await socket.send(
@@ -112,10 +124,33 @@ class Home:
                 events.append(event)
                 if event["type"] == "stt-start":
                     handler = events[0]["data"]["runner_data"]["stt_binary_handler_id"]
-                    await socket.stream(handler, pcm)
+                    await socket.stream(handler, pcm, _CHUNK_SECONDS if as_spoken else 0.0)
                 if event["type"] == "run-end":
                     return events
         raise AssertionError(f"the connection ended within the run: {events}")
+
+    async def call(self, kind: str, **fields: Any) -> Any:
+        """One command of the WebSocket interface."""
+        async with self._socket() as socket:
+            return await socket.call(kind, **fields)
+
+    async def act(self, service: str, entity: str, **data: Any) -> None:
+        """Call an action, such as "switch.turn_off", on an entity."""
+        await self._post(f"/api/services/{service.replace('.', '/')}", entity_id=entity, **data)
+
+    async def states(self) -> list[dict[str, Any]]:
+        """Every state with its attributes."""
+        states: list[dict[str, Any]] = await self.get("/api/states")
+        return states
+
+    async def get(self, path: str) -> Any:
+        """A page of the REST interface."""
+        async with _client(self._headers) as http, http.get(self._url + path) as reply:
+            return await reply.json()
+
+    async def _post(self, path: str, **body: Any) -> Any:
+        async with _client(self._headers) as http, http.post(self._url + path, json=body) as reply:
+            return await reply.json()
 
     @asynccontextmanager
     async def _socket(self) -> AsyncIterator[_Socket]:
@@ -142,9 +177,12 @@ class _Socket:
         assert reply["success"], reply
         return reply["result"]
 
-    async def stream(self, handler: int, pcm: bytes) -> None:
+    async def stream(self, handler: int, pcm: bytes, pause: float) -> None:
+        due = asyncio.get_running_loop().time()
         for at in range(0, len(pcm), _CHUNK_BYTES):
             await self._socket.send_bytes(bytes([handler]) + pcm[at : at + _CHUNK_BYTES])
+            due += pause
+            await asyncio.sleep(due - asyncio.get_running_loop().time())
         await self._socket.send_bytes(bytes([handler]))
 
     async def events(self, number: int) -> AsyncIterator[dict[str, Any]]:

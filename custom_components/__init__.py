@@ -1,0 +1,1 @@
+"""Integrations of Home Assistant that do not come with it."""
