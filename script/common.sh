@@ -72,16 +72,17 @@ environment() { # FOLDER PYTHON REQUIREMENT...: makes a virtual environment, unl
 }
 
 test_environment() { # sets $env to the environment of this version of Python, or of Home Assistant; made if need be
+  local python
   case $1 in
     3.11) need_python python3 3.11 && environment .venv-3.11 python3 -e '.[server,worker]' --group test --group lint ;;
-    3.14) environment .venv-3.14 "$(script/python314)" -e '.[server,worker]' --group test --group home-assistant ;;
-    ha-2026.10) environment .venv-ha-2026.10 "$(script/python314)" --group integration ;;
+    3.14) python=$(script/python314); environment .venv-3.14 "$python" -e '.[server,worker]' --group test --group home-assistant ;;
+    ha-2026.10) python=$(script/python314); environment .venv-ha-2026.10 "$python" --group integration ;;
     ha-2026.11)
       # The plugin pins an older Home Assistant and what that needs; here the pins of the newer one count.
       test_environment 3.14
       { cat .venv-3.14/lib/python3.*/site-packages/homeassistant/package_constraints.txt &&
         .venv-3.14/bin/python -m pip freeze | grep -E '^(homeassistant|aiohasupervisor)=='; } >.cache/overrides.txt
-      environment .venv-ha-2026.11 "$(script/python314)" --override .cache/overrides.txt --group integration
+      python=$(script/python314); environment .venv-ha-2026.11 "$python" --override .cache/overrides.txt --group integration
       ;;
   esac
   env=.venv-$1
