@@ -127,9 +127,9 @@ def _print_windows(models: Path, clips: dict[str, list[_Clip]]) -> None:
     print_table(["language", "clips", "window", "beam", "errors", "exact", "per clip: median", "p95"], rows)
 
 
-def _print_names(models: Path, clips: dict[str, list[_Clip]]) -> None:
-    commands = [clip for clip in clips["en"] if clip.kind == "command"]
-    others = [clip for clip in clips["en"] if clip.kind != "command"]
+def _print_names(models: Path, clips: list[_Clip]) -> None:
+    commands = [clip for clip in clips if clip.kind == "command"]
+    others = [clip for clip in clips if clip.kind != "command"]
     rows = []
     for beam in (1, 5):
         model = _model(models, beam)
@@ -155,14 +155,16 @@ def main() -> None:
     """Print the three tables."""
     parser = argparse.ArgumentParser(prog="script/bench decoding", description=__doc__)
     parser.add_argument("--speech", type=Path, required=True, metavar="DIR", help=FOLDER_HELP)
-    parser.add_argument("--clips", type=int, default=1000, metavar="N", help="take N of each language")
+    parser.add_argument(
+        "--clips", type=int, default=1000, metavar="N", help="take N of each language; with names, all"
+    )
     models = os.environ.get("MODEL_DIR", "~/.cache/stt-failover/models")
     parser.set_defaults(models=Path(models).expanduser())
     options = parser.parse_args()
     print_machine()
     clips = _clips(options.speech, options.clips)
     _print_windows(options.models, clips)
-    _print_names(options.models, clips)
+    _print_names(options.models, _clips(options.speech, 1000)["en"])
     _print_languages(options.models, clips)
 
 

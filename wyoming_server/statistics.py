@@ -115,10 +115,12 @@ class Statistics:
         )
 
     def __call__(self, event: Event) -> None:
-        """Count an utterance, unless nobody spoke or the client left before its answer."""
-        if not isinstance(event, Traced) or event.trace.last_speech is None:
+        """Count an utterance, unless its client left early, or nobody spoke and nothing failed."""
+        if not isinstance(event, Traced):
             return
         trace = event.trace
+        if trace.last_speech is None and trace.error is None:
+            return
         if trace.answered is None and trace.error is None:
             return
         self._forget()

@@ -15,7 +15,7 @@ from homeassistant.helpers.aiohttp_client import async_get_clientsession
 from homeassistant.helpers.update_coordinator import DataUpdateCoordinator, UpdateFailed
 
 from .client import Client
-from .const import DOMAIN, LOGGER, MIN_SERVER_VERSION
+from .const import BACKENDS, DOMAIN, LOGGER, MIN_SERVER_VERSION
 from .errors import ServerError, TooManyAttemptsError, UnauthorizedError
 from .exceptions import explanation
 from .issues import Issues
@@ -43,6 +43,8 @@ class SttFailoverCoordinator(DataUpdateCoordinator[Status]):
         self.client = client_of(hass, entry.data)
         self.issues = Issues(hass, entry)
         self.feed_is_open = False
+        self.remembered_order: tuple[str, ...] = BACKENDS
+        """Of the backends, those included that somebody has switched off."""
         self._happening_listeners: list[Callable[[Happening], None]] = []
 
     @property

@@ -14,7 +14,7 @@ from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
 from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers.service import async_get_config_entry
 
-from .const import BACKENDS, CONF_SEND_NAMES, DOMAIN
+from .const import BACKEND_NAMES, BACKENDS, CONF_SEND_NAMES, DOMAIN
 from .exceptions import translated_errors
 from .names import gather
 from .wav import CHANNELS, RATE, WIDTH, WavError, read_pcm
@@ -82,6 +82,9 @@ async def _transcribe(call: ServiceCall) -> ServiceResponse:
     language: str | None = call.data.get(ATTR_LANGUAGE)
     if language and language.split("-")[0] not in coordinator.data.languages:
         raise _invalid("unknown_language", language=language)
+    wanted = coordinator.data.backends.get(call.data.get(ATTR_BACKEND, ""))
+    if ATTR_BACKEND in call.data and (wanted is None or not wanted.enabled or wanted.missing):
+        raise _invalid("backend_not_asked", backend=BACKEND_NAMES[call.data[ATTR_BACKEND]])
     path = await _path(call)
     with translated_errors():
         settings = (await coordinator.client.config()).settings

@@ -44,7 +44,7 @@ async def async_setup_entry(
 
 @dataclass(frozen=True)
 class RememberedOrder(ExtraStoredData):
-    """The order of backends when this one was last in it."""
+    """The order of backends, those included that are out of it at present."""
 
     order: tuple[str, ...]
 
@@ -61,20 +61,20 @@ class BackendSwitch(BackendEntity, SwitchEntity, RestoreEntity):
 
     def __init__(self, coordinator: SttFailoverCoordinator, backend: str) -> None:
         super().__init__(coordinator, backend, "backend")
-        self._order: tuple[str, ...] = BACKENDS
 
     @override
     async def async_added_to_hass(self) -> None:
         """Remember where the backend stood."""
         await super().async_added_to_hass()
         if stored := await self.async_get_last_extra_data():
-            self._order = tuple(str(name) for name in stored.as_dict().get("order", BACKENDS))
+            order = tuple(str(name) for name in stored.as_dict().get("order", BACKENDS))
+            self.coordinator.remembered_order = order
 
     @property
     @override
     def extra_restore_state_data(self) -> RememberedOrder:
         """What to remember over a restart."""
-        return RememberedOrder(self._order)
+        return RememberedOrder(self.coordinator.remembered_order)
 
     @property
     @override
@@ -90,7 +90,7 @@ class BackendSwitch(BackendEntity, SwitchEntity, RestoreEntity):
             order = _strings(settings[_ORDER].value)
             changes: dict[str, Any] = {}
             if self._backend not in order:
-                changes[_ORDER] = _inserted(order, self._backend, self._order)
+                changes[_ORDER] = _inserted(order, self._backend, self.coordinator.remembered_order)
             flag = settings.get(_FLAGS.get(self._backend, ""))
             if flag is not None and flag.value is False:
                 changes[_FLAGS[self._backend]] = True
@@ -109,7 +109,12 @@ class BackendSwitch(BackendEntity, SwitchEntity, RestoreEntity):
             if not rest:
                 raise ServiceValidationError(translation_domain=DOMAIN, translation_key="last_backend")
             await self.coordinator.client.update_config({_ORDER: rest})
-            self._order = tuple(order)
+            # Those that are out already keep their places, too.
+            remembered = self.coordinator.remembered_order
+            for name in remembered:
+                if name not in order:
+                    order = _inserted(order, name, remembered)
+            self.coordinator.remembered_order = tuple(order)
 
 
 def _strings(value: Any) -> list[str]:

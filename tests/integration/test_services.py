@@ -221,6 +221,21 @@ async def test_folder_that_is_not_allowed_is_not_read(
     assert (await _refused(hass, filename=recording)).translation_key == "path_not_allowed"
 
 
+@pytest.mark.parametrize("lack", [{"enabled": False}, {"missing": "ASSEMBLYAI_API_KEY is not set"}])
+async def test_backend_that_cannot_be_asked_is_refused_rather_than_another_one_asked(
+    hass: HomeAssistant,
+    wyoming: Peer,
+    server: FakeServer,
+    loaded: MockConfigEntry,
+    recording: str,
+    lack: dict[str, Any],
+) -> None:
+    await server.push_backend("assemblyai", retry_in=1.5, **lack)
+    await until(lambda: loaded.runtime_data.data.backends["assemblyai"].retry_in == 1.5)
+    error = await _refused(hass, filename=recording, backend="assemblyai")
+    assert error.translation_key == "backend_not_asked"
+
+
 async def test_language_that_no_backend_understands_is_refused(
     hass: HomeAssistant, wyoming: Peer, recording: str
 ) -> None:

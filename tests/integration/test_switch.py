@@ -43,6 +43,17 @@ async def test_switch_is_on_where_the_backend_is_in_the_order(
     assert state(hass, "switch", "whisper_backend").state == expected
 
 
+async def test_several_backends_come_back_to_their_old_places_in_whatever_order(
+    hass: HomeAssistant, loaded: MockConfigEntry, server: FakeServer
+) -> None:
+    for name in ("assemblyai", "assemblyai_sync", "whisper"):
+        await _turn(hass, name, "off")
+    assert _order(server) == ["local"]
+    for name in ("whisper", "assemblyai_sync", "assemblyai"):
+        await _turn(hass, name, "on")
+    assert _order(server) == _ALL
+
+
 async def test_backend_is_taken_out_of_the_order(
     hass: HomeAssistant, loaded: MockConfigEntry, server: FakeServer
 ) -> None:

@@ -83,6 +83,11 @@ def test_silence_and_clients_that_left_do_not_count_nor_do_other_events(counted:
     assert counted.day.utterances == 0
 
 
+def test_an_error_counts_even_before_anybody_was_heard(counted: Statistics) -> None:
+    counted(Traced(replace(FAILED, last_speech=None)))
+    assert (counted.day.utterances, counted.day.availability) == (1, 0.0)
+
+
 def test_an_answer_before_the_end_took_no_time(counted: Statistics) -> None:
     counted(Traced(replace(trace(), answered=1.0)))
     assert counted.day.median_ms == 0.0

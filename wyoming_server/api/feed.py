@@ -135,12 +135,13 @@ def _failover(trace: Trace) -> Message | None:
     if not is_failover(trace) and trace.error is None:
         return None
     errors = [attempt.error for attempt in trace.attempts if attempt.error]
+    ms = answer_ms(trace)
     return {
         "type": "failover",
         "from": trace.attempts[0].backend if trace.attempts else None,
         "to": trace.backend or None,
         "code": errors[0] if errors else "late",
-        "ms": answer_ms(trace),
+        "ms": None if ms is None else round(ms, 1),
     }
 
 
