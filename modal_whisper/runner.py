@@ -82,7 +82,8 @@ class ModelRunner:
         max_waiting: int = 16,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._transcriber = transcriber
+        self._transcriber: Transcriber | None = transcriber
+        self._name = transcriber.model
         self._retry_s = retry_s
         self._max_waiting = max_waiting
         self._clock = clock
@@ -101,7 +102,7 @@ class ModelRunner:
     @property
     def name(self) -> str:
         """The name of the model."""
-        return self._transcriber.model
+        return self._name
 
     @property
     def ready(self) -> bool:
@@ -151,6 +152,8 @@ class ModelRunner:
         self._failed_at = self._clock()
 
     def _try_to_load(self) -> Exception | None:
+        if self._transcriber is None:
+            return self._unavailable()
         try:
             self._transcriber.load()
         except Exception as error:  # noqa: BLE001 - whatever it is, there is no model
@@ -198,6 +201,9 @@ class ModelRunner:
         self._waiting.clear()
 
     async def _transcribe(self, job: _Job) -> None:
+        if self._transcriber is None:
+            job.fail(self._unavailable())
+            return
         started = self._clock()
         call: Future[Transcript] = self._thread.submit(
             self._transcriber.transcribe, job.passage, job.cancelled
@@ -249,3 +255,4 @@ class ModelRunner:
         if tasks:
             await asyncio.wait(tasks)
         self._thread.shutdown(wait=False)
+        self._transcriber = None  # whoever still knows the runner must not keep the model

@@ -58,6 +58,8 @@ def set_up(log_format: str, *, debug: bool) -> None:
     # Other libraries have little to say that a user can act on, and some of it repeats what people said.
     for name in ("aiohttp", "asyncio", "faster_whisper", "httpx", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Of a request that is no HTTP it would write all that came, which may hold a token or a key.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
 
 
 def log_event(event: Event) -> None:

@@ -131,6 +131,8 @@ def url(*schemes: str, optional: bool = False) -> Callable[[Any], str]:
             parts = urlsplit(address)
             is_valid = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
             is_valid = is_valid and address.isprintable() and " " not in address
+            is_valid = is_valid and "@" not in parts.netloc  # a key has a setting of its own
+            (parts.hostname or "").encode("idna")
         except ValueError:
             is_valid = False
         if not is_valid:

@@ -101,7 +101,7 @@ class Client:
         except aiohttp.WSServerHandshakeError as error:
             retry_after = error.headers.get("Retry-After") if error.headers else None
             raise _refusal(error.status, {}, retry_after) from None
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise CannotConnectError(_reason(error)) from None
         raise CannotConnectError("the server has closed the feed of events")
 
@@ -129,7 +129,7 @@ class Client:
                     data = await response.json(content_type=None)
                 except ValueError:
                     data = None
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise CannotConnectError(_reason(error)) from None
         if status not in (HTTPStatus.OK, HTTPStatus.ACCEPTED):
             raise _refusal(status, data if isinstance(data, dict) else {}, retry_after)

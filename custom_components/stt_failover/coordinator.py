@@ -132,6 +132,9 @@ class SttFailoverCoordinator(DataUpdateCoordinator[Status]):
                 pause = max(pause, error.retry_after or 0)
             except (ServerError, UpdateFailed) as error:
                 self._lost(error)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the feed must go on
+                LOGGER.exception("The feed of events has a defect")
+                self._lost(error)
             await PAUSE(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 

@@ -98,6 +98,24 @@ async def test_event_that_nobody_understands_ends_the_feed_which_is_opened_again
     await until(lambda: coordinator.feed_is_open)
 
 
+@pytest.mark.parametrize("expected_lingering_timers", [True])  # aiohttp leaves that of its heartbeat behind
+async def test_a_listener_that_fails_ends_the_feed_which_is_opened_again(
+    coordinator: SttFailoverCoordinator,
+    server: FakeServer,
+    pauses: list[float],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(_: Happening) -> None:
+        raise ZeroDivisionError("of a listener")
+
+    coordinator.async_add_happening_listener(fail)
+    await server.say({"type": "recovery", "backend": "assemblyai"})
+    await until(lambda: bool(pauses) and coordinator.last_update_success)
+    await server.push(strategy="race")
+    await until(lambda: coordinator.data.strategy == "race")
+    assert "The feed of events has a defect" in caplog.text
+
+
 async def test_bytes_in_the_feed_are_passed_over(
     coordinator: SttFailoverCoordinator, server: FakeServer
 ) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import itertools
 import threading
+import weakref
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -565,6 +566,17 @@ async def test_a_model_that_fails_after_closing_complains_to_nobody(caplog: pyte
     await asyncio.sleep(0.01)
     gc.collect()  # which would tell of an error that nobody saw
     assert caplog.records == []
+
+
+async def test_a_closed_runner_keeps_no_model() -> None:
+    transcriber = ScriptedTranscriber("Hi", model="tiny")
+    runner = ModelRunner(transcriber)
+    await runner.wait_ready()
+    await runner.close()
+    kept = weakref.ref(transcriber)
+    del transcriber
+    assert kept() is None
+    assert runner.name == "tiny"
 
 
 async def test_a_closed_runner_takes_and_loads_nothing(caplog: pytest.LogCaptureFixture) -> None:

@@ -138,3 +138,11 @@ def test_it_refuses_and_says_what_it_takes(
         with pytest.raises(vol.Invalid) as caught:
             validator(value)
         assert str(caught.value).startswith(message), value
+
+
+@pytest.mark.parametrize(
+    "address", ["wss://user:secret@host/ws/stt", "ws://a..b/", f"ws://{'x' * 64}.example/"]
+)
+def test_an_address_with_a_password_or_an_impossible_host_is_refused(address: str) -> None:
+    with pytest.raises(vol.Invalid, match="takes an address"):
+        URL(address)

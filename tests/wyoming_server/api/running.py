@@ -49,13 +49,15 @@ class Running:
 
 
 @asynccontextmanager
-async def running(path: Path, flags: Mapping[str, str] | None = None) -> AsyncIterator[Running]:
+async def running(
+    path: Path, flags: Mapping[str, str] | None = None, token: str = TOKEN
+) -> AsyncIterator[Running]:
     """Its settings are kept at `path`; see house_at."""
     async with house_at(path, flags) as house:
         wyoming = build_server(validate({"URI": "tcp://127.0.0.1:0"}), house.engine)
         house.observe(lambda changed: wyoming.reconfigure(build_limits(changed), changed.key_terms))
         await wyoming.start()
-        api = Api(house, TOKEN, wyoming)
+        api = Api(house, token, wyoming)
         await api.start("127.0.0.1", 0)
         timeout = aiohttp.ClientTimeout(PATIENCE)
         try:

@@ -121,6 +121,15 @@ async def test_who_guesses_is_made_to_wait_even_with_the_right_token(path: Path)
         assert (await house.ask("GET", "/health"))[0] == 200
 
 
+async def test_nobody_can_lock_out_who_has_a_token_that_cannot_be_guessed(path: Path) -> None:
+    token = "t" * 32
+    async with running(path, ALL, token) as house:
+        for _ in range(12):
+            await house.ask("GET", "/api/status", headers={"Authorization": "Bearer guess"})
+        right = {"Authorization": f"Bearer {token}"}
+        assert (await house.ask("GET", "/api/status", headers=right))[0] == 200
+
+
 async def test_no_token_at_all_is_no_guess(path: Path) -> None:
     async with running(path, ALL) as house:
         for _ in range(20):
