@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import fields
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -226,9 +227,12 @@ async def test_the_settings_of_the_local_model_reach_it(
     session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     made: list[tuple[str, dict[str, Any]]] = []
-    monkeypatch.setattr(
-        "wyoming_server.build.WhisperTranscriber", lambda model, **options: made.append((model, options))
-    )
+
+    def make(model: str, **options: Any) -> SimpleNamespace:
+        made.append((model, options))
+        return SimpleNamespace(model=model)
+
+    monkeypatch.setattr("wyoming_server.build.WhisperTranscriber", make)
     engine = build(
         session,
         BACKENDS="local",
