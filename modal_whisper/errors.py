@@ -1,5 +1,7 @@
 """The root of the one exception tree, and the worker's own branch of it."""
 
+_LONGEST_REASON = 200
+
 
 class SttError(Exception):
     """Anything that this project raises on purpose; the text is fit to be shown to a user."""
@@ -19,3 +21,8 @@ class ModelUnavailableError(TranscriptionError):
 
 class OverloadedError(TranscriptionError):
     """More is asked of the model than it can answer in time."""
+
+
+def first_line(error: object) -> str:
+    """What somebody else's error says first, at most 200 characters of it; its type where it is mute."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:_LONGEST_REASON]

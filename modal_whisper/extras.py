@@ -14,5 +14,10 @@ def require(module: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise ModelUnavailableError(
-            f'Whisper cannot run here ({error}): pip install ".[worker]" in the folder of this project'
+            f"Whisper cannot run here ({error}): {how_to_install('worker')}"
         ) from error
+
+
+def how_to_install(extra: str) -> str:
+    """What to type where an extra is missing."""
+    return f'pip install "stt-failover[{extra}]", or ".[{extra}]" in a copy of the project'

@@ -7,7 +7,13 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from modal_whisper.errors import ModelUnavailableError, OverloadedError, SttError, TranscriptionError
+from modal_whisper.errors import (
+    ModelUnavailableError,
+    OverloadedError,
+    SttError,
+    TranscriptionError,
+    first_line,
+)
 from modal_whisper.model import Priority, Transcript
 
 if TYPE_CHECKING:
@@ -17,7 +23,6 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _NEVER: Final = float("-inf")
-_LONGEST_REASON: Final = 200
 _log = logging.getLogger(__name__)
 
 
@@ -269,7 +274,7 @@ class _Gpu:
             if isinstance(error, SttError) and not isinstance(error, ModelUnavailableError):
                 self._has_answered()  # with words of its own
                 raise TranscriptionError(f"the GPU failed ({error})") from None
-            reason = f"no answer within {self._limit_s:g} s" if limit.expired() else _first_line(error)
+            reason = f"no answer within {self._limit_s:g} s" if limit.expired() else first_line(error)
             self.failure = f"the GPU cannot be had ({reason})"
             self._awake_until = _NEVER
             self._retry_at = self._clock() + self._retry_s
@@ -292,10 +297,6 @@ async def _answered(call: Awaitable[_T]) -> _T:
         if task is not None and task.cancelling():
             raise
         raise TranscriptionError("the call was cancelled there") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:_LONGEST_REASON]
 
 
 async def _outcome(answer: Awaitable[Transcript]) -> Transcript | TranscriptionError:

@@ -15,7 +15,7 @@ def leave(code: int) -> NoReturn:
     An ordinary exit waits for a model that is being loaded or run on a thread, which can take minutes.
     """
     logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed before the start
         with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
             stream.flush()
     os._exit(code)

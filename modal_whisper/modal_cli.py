@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from modal_whisper.deployment import KEY
 from modal_whisper.errors import SttError
+from modal_whisper.extras import how_to_install
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -105,11 +106,11 @@ class ModalCli:
         version = re.search(r"(\d+)\.(\d+)\.\d+", ended.output)
         if ended.code or version is None:
             raise DeployError(
-                'Modal is not installed here: pip install ".[modal]" in the folder of this project'
+                f"Modal is not installed here: {how_to_install('modal')}"
             )
         if (int(version[1]), int(version[2])) < (1, 6):
             raise DeployError(
-                f'Modal {version[0]} is too old: pip install ".[modal]" in the folder of this project'
+                f"Modal {version[0]} is too old: {how_to_install('modal')}"
             )
 
     def require_sign_in(self) -> None:

@@ -72,6 +72,9 @@ class ModelRunner:
         retry_s: how long a failure to load is believed before loading is tried again.
         max_waiting: passages that may wait behind another one; those past it would be answered too late.
         clock: seconds that never go backwards.
+        fetch: what can be done before loading without much memory, however long it takes.
+        turn: held while the model is loaded, for those whose models must not be loaded at once; a runner that
+            was closed before its turn came loads nothing.
     """
 
     def __init__(
@@ -81,8 +84,12 @@ class ModelRunner:
         retry_s: float = 60.0,
         max_waiting: int = 16,
         clock: Callable[[], float] = time.monotonic,
+        fetch: Callable[[], None] | None = None,
+        turn: threading.Lock | None = None,
     ) -> None:
         self._transcriber: Transcriber | None = transcriber
+        self._fetch = fetch
+        self._turn = turn or threading.Lock()
         self._name = transcriber.model
         self._retry_s = retry_s
         self._max_waiting = max_waiting
@@ -152,10 +159,14 @@ class ModelRunner:
         self._failed_at = self._clock()
 
     def _try_to_load(self) -> Exception | None:
-        if self._transcriber is None:
-            return self._unavailable()
         try:
-            self._transcriber.load()
+            if fetch := self._fetch:
+                fetch()
+            with self._turn:
+                transcriber = self._transcriber
+                if transcriber is None:
+                    return self._unavailable()
+                transcriber.load()
         except Exception as error:  # noqa: BLE001 - whatever it is, there is no model
             return error
         return None
@@ -255,4 +266,4 @@ class ModelRunner:
         if tasks:
             await asyncio.wait(tasks)
         self._thread.shutdown(wait=False)
-        self._transcriber = None  # whoever still knows the runner must not keep the model
+        self._transcriber = self._fetch = None  # whoever still knows the runner must not keep the model

@@ -75,10 +75,15 @@ class WhisperTranscriber:
         self._decoder: Decoder | None = None
         self._tokenizer: Any = None
         self._takes_prompt = False
+        self._folder: Path | None = None
+
+    def fetch(self) -> None:
+        """Have the model's files on this machine; raises ModelUnavailableError."""
+        self._folder = find_model(self.model, self._directory)
 
     def load(self) -> None:
-        """Fetch the model where it is not here yet, and load it; raises ModelUnavailableError."""
-        folder = find_model(self.model, self._directory)
+        """Load the model, fetched where it is not here yet; raises ModelUnavailableError."""
+        folder = self._folder or find_model(self.model, self._directory)
         device = self._device
         if device == "auto":
             device = "cuda" if require("ctranslate2").get_cuda_device_count() else "cpu"

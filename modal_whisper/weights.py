@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modal_whisper import wheels
-from modal_whisper.errors import ModelUnavailableError
+from modal_whisper.errors import ModelUnavailableError, first_line
 from modal_whisper.extras import require
 
 if TYPE_CHECKING:
@@ -133,11 +133,11 @@ def _hub(name: str, *, cache: Path | None, local_only: bool) -> Path:
                 )
             )
         except ValueError as error:
-            raise ModelUnavailableError(_first_line(error)) from None
+            raise ModelUnavailableError(first_line(error)) from None
         except Exception as error:  # noqa: BLE001 - the hub's client raises what its HTTP library raises
             if local_only:
                 raise FileNotFoundError(name) from None
-            raise ModelUnavailableError(f"the model hub gave no model: {_first_line(error)}") from None
+            raise ModelUnavailableError(f"the model hub gave no model: {first_line(error)}") from None
 
 
 def _reach_hub() -> None:
@@ -155,7 +155,7 @@ def _reach_hub() -> None:
         except urllib.error.HTTPError:
             outcome.clear()  # it is there, and its client knows what to ask for
         except (OSError, ValueError, http.client.HTTPException) as error:
-            outcome[:] = [_first_line(getattr(error, "reason", error))]
+            outcome[:] = [first_line(getattr(error, "reason", error))]
 
     # A thread, because looking up a name cannot be given a time limit.
     thread = threading.Thread(target=probe, name="probe-model-hub", daemon=True)
@@ -163,10 +163,6 @@ def _reach_hub() -> None:
     thread.join(_PROBE_SECONDS + 1)
     if outcome:
         raise ModelUnavailableError(f"the model hub {url} cannot be reached: {outcome[0]}")
-
-
-def _first_line(error: object) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 @contextlib.contextmanager

@@ -104,10 +104,15 @@ def fetched(directory: Path) -> Parts:
 
 
 def _pip() -> tuple[list[str], dict[str, str]]:
-    """This Python's pip or, where the environment was made without one, the copy that Python brings along."""
+    """This Python's pip or, where the environment was made without one, the copy that Python brings along.
+
+    Raises ModelUnavailableError.
+    """
     environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     if importlib.util.find_spec("pip") is None and importlib.util.find_spec("ensurepip") is not None:
         bundled = files("ensurepip") / "_bundled"
+        if not bundled.is_dir():  # as Debian packages it
+            raise ModelUnavailableError("pip is not installed here; on Debian: apt-get install python3-pip")
         copies = [str(item) for item in bundled.iterdir() if item.name.startswith("pip-")]
         environment["PYTHONPATH"] = os.pathsep.join([*copies, environment.get("PYTHONPATH", "")])
     return [sys.executable, "-m", "pip"], environment

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from modal_whisper.errors import SttError
+from modal_whisper.extras import how_to_install
 from modal_whisper.leave import leave
 from modal_whisper.version import __version__
 
@@ -18,8 +19,7 @@ try:
     from wyoming_server.settings import SECRETS, Settings, load
 except ModuleNotFoundError as missing:  # where only the worker was installed
     raise SystemExit(
-        f"stt-failover: the server is not installed here ({missing}): "
-        'pip install ".[server]" in the folder of this project'
+        f"stt-failover: the server is not installed here ({missing}): {how_to_install('server')}"
     ) from None
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from wyoming_server.backends.base import Connected, Hypothesis
 from wyoming_server.errors import BackendError, InternalError
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from wyoming_server.trace import Reason
 
 _LOGGER = logging.getLogger(__name__)
+
+_LOOKS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class Attempt:
         self.outcome = Outcome.LOST
         self.error: BackendError | None = None
         self._first_partial_at: float | None = None
+        self._over_at: float | None = None
         self._reader = Reader(recording)
         self._request = request
         self._task: asyncio.Task[None] | None = None
@@ -78,7 +81,10 @@ class Attempt:
         if task is None:
             return
         task.cancel()
-        _, stuck = await asyncio.wait([task], timeout=within)
+        stuck = {task}
+        for _ in range(_LOOKS):  # a busy process may take longer for one of them than for all
+            if stuck:
+                _, stuck = await asyncio.wait(stuck, timeout=within / _LOOKS)
         if stuck:
             _LOGGER.error("%s has a defect: it goes on though it was told to give up", self.name)
 
@@ -92,7 +98,7 @@ class Attempt:
         self.progress_at = now
         self.has_words = self.has_words or bool(progress.text)
         if progress.is_final:
-            self.final_at = now
+            self.final_at = self._over_at = now
         elif self._first_partial_at is None:
             self._first_partial_at = now
 
@@ -100,6 +106,7 @@ class Attempt:
         """It is out of the running."""
         self.error = error
         self.outcome = Outcome.FAILED
+        self._over_at = asyncio.get_running_loop().time()
 
     def trace(self, began_at: float, price: Callable[[str, float], float]) -> AttemptTrace:
         """What happened, in seconds after `began_at`; `price` gives dollars for a backend's seconds."""
@@ -120,6 +127,7 @@ class Attempt:
             final=since(self.final_at),
             bytes_read=self._reader.bytes_read,
             dollars=price(self.name, billed),
+            over=since(self._over_at or now),
         )
 
     async def _run(self, report: Callable[[Attempt, Progress | BackendError], None]) -> None:

@@ -57,6 +57,7 @@ class AudioInput:
         self._resample = AudioChunkConverter(SAMPLE_RATE)
         self._pending = b""
         self._is_at_start = True
+        self._header_read = 0  # bytes of a WAV header that are known already
 
     @property
     def leftover_bytes(self) -> int:
@@ -81,8 +82,9 @@ class AudioInput:
         head = self._pending
         if not (b"RIFF".startswith(head[:4]) and b"WAVE".startswith(head[8:_RIFF_BYTES])):
             return False
-        position = _RIFF_BYTES
+        position = self._header_read or _RIFF_BYTES
         while len(head) >= position + _CHUNK_HEADER.size:
+            self._header_read = position
             name, size = _CHUNK_HEADER.unpack_from(head, position)
             position += _CHUNK_HEADER.size
             if name == b"data":

@@ -10,6 +10,7 @@ from wyoming_server.errors import (
     DisconnectedError,
     NotReadyError,
     OverdueError,
+    OverloadedError,
     RateLimitedError,
     RejectedError,
     SignInRefusedError,
@@ -93,6 +94,8 @@ class Breaker:
                 self._open(Cause.SIGN_IN, None)
             case RateLimitedError(retry_after=pause):
                 self._open(Cause.RATE_LIMIT, pause)
+            case OverloadedError(retry_after=pause):
+                self._open(Cause.OVERLOAD, pause)
             case UnreachableError() | DisconnectedError():
                 self._open(Cause.NETWORK, None)
             case NotReadyError():
@@ -115,7 +118,8 @@ class Breaker:
         pause *= 1 + _JITTER * (2 * self._chance() - 1)
         self.state, self.cause = State.OPEN, cause
         if told_pause is not None:  # several servers that were told the same must not come back together
-            pause = min(max(told_pause, 0.0), _LONGEST_TOLD) * (1 + _JITTER * self._chance())
+            told = min(max(told_pause, 0.0), _LONGEST_TOLD) * (1 + _JITTER * self._chance())
+            pause = told if cause is Cause.RATE_LIMIT else max(told, pause)
         due = self._clock() + pause
         if was_open and self.probe_at is not None:
             due = max(due, self.probe_at)  # never sooner than told

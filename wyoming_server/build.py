@@ -28,6 +28,7 @@ from wyoming_server.server import WyomingServer
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+    from threading import Lock
 
     import aiohttp
 
@@ -109,7 +110,9 @@ def build_engine(settings: Settings, session: aiohttp.ClientSession, listener: L
     To be called in the event loop that it will run in.
     """
     costs = build_costs(settings, listener)
-    return engine_of(build_backends(settings, session, costs), settings, costs, listener)
+    built = build_backends(settings, session, costs)
+    log_left_out(settings)
+    return engine_of(built, settings, costs, listener)
 
 
 def engine_of(built: Mapping[str, Built], settings: Settings, costs: Costs, listener: Listener) -> LiveEngine:
@@ -129,19 +132,17 @@ def build_backends(
     session: aiohttp.ClientSession,
     costs: Costs,
     present: Mapping[str, Built] | None = None,
+    *,
+    turn: Lock | None = None,
 ) -> dict[str, Built]:
     """Every backend that has its settings, by name, in their order; raises SettingsError where none has.
 
-    Those of the `present` ones whose settings are the same are taken over.
+    Those of the `present` ones whose settings are the same are taken over. Models are loaded by `turn`.
     """
-    missing = {name: reason for name in settings.backends if (reason := what_is_missing(name, settings))}
-    for reason in dict.fromkeys(missing.values()):
-        names = [name for name in missing if missing[name] == reason]
-        _LOGGER.info("%s %s left out: %s", ", ".join(names), "are" if len(names) > 1 else "is", reason)
     built = {
-        name: build_backend(name, settings, session, costs, (present or {}).get(name))
+        name: build_backend(name, settings, session, costs, (present or {}).get(name), turn=turn)
         for name in settings.backends
-        if name not in missing
+        if not what_is_missing(name, settings)
     }
     if not built:
         raise SettingsError(
@@ -150,12 +151,26 @@ def build_backends(
     return built
 
 
+def log_left_out(settings: Settings, before: Settings | None = None) -> None:
+    """Log which of the enabled backends lacks what, unless it did before."""
+    missing = _missing(settings).items() - (_missing(before).items() if before else set())
+    for reason in sorted({reason for _, reason in missing}):
+        names = [name for name in settings.backends if (name, reason) in missing]
+        _LOGGER.info("%s %s left out: %s", ", ".join(names), "are" if len(names) > 1 else "is", reason)
+
+
+def _missing(settings: Settings) -> dict[str, str]:
+    return {name: reason for name in settings.backends if (reason := what_is_missing(name, settings))}
+
+
 def build_backend(
     name: str,
     settings: Settings,
     session: aiohttp.ClientSession,
     costs: Costs,
     present: Built | None = None,
+    *,
+    turn: Lock | None = None,
 ) -> Built:
     """One backend that misses nothing; the `present` one where its settings are the same."""
     options = _options(name, settings)
@@ -170,24 +185,23 @@ def build_backend(
         case WhisperOptions():
             return Built(Whisper(options, session, spend), options)
         case LocalOptions():
-            return Built(Local(_runner(options.model, present), options.languages), options)
+            return Built(Local(_runner(options.model, present, turn), options.languages), options)
 
 
-def _runner(model: ModelOptions, present: Built | None) -> ModelRunner:
+def _runner(model: ModelOptions, present: Built | None, turn: Lock | None) -> ModelRunner:
     """What runs the model; the present one where that is the same, so that it is not loaded again."""
     if present and isinstance(present.backend, Local) and isinstance(present.options, LocalOptions):
         is_same = present.options.model == model
         if is_same:
             return present.backend.runner
-    return ModelRunner(
-        WhisperTranscriber(
-            model.model,
-            directory=model.directory,
-            device=model.device,
-            beam_size=model.beam_size,
-            threads=model.threads,
-        )
+    transcriber = WhisperTranscriber(
+        model.model,
+        directory=model.directory,
+        device=model.device,
+        beam_size=model.beam_size,
+        threads=model.threads,
     )
+    return ModelRunner(transcriber, fetch=transcriber.fetch, turn=turn)
 
 
 def build_rules(settings: Settings) -> Rules:

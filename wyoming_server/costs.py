@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from wyoming_server.events import BudgetReached
+from wyoming_server.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -16,24 +16,8 @@ if TYPE_CHECKING:
 _SECONDS_AN_HOUR = 3600
 
 
-@dataclass(slots=True)
-class _Usage:
-    day: date
-    seconds: float = 0.0
-    month_seconds: float = 0.0
-    is_reported: bool = field(default=False)
-
-    def turn_to(self, day: date) -> None:
-        """Begin anew what is over."""
-        if day == self.day:
-            return
-        if (day.year, day.month) != (self.day.year, self.day.month):
-            self.month_seconds = 0.0
-        self.day, self.seconds, self.is_reported = day, 0.0, False
-
-
 class Costs:
-    """Counts the billed seconds of every backend by the day and by the month, from nothing at each start.
+    """Counts the billed seconds of every backend by the day and by the month.
 
     Args:
         prices: US dollars an hour, by backend; who is not in it is free.
@@ -54,34 +38,41 @@ class Costs:
         self._budget = budget
         self._today = today
         self._listener = listener
-        self._usage: dict[str, _Usage] = {}
+        self._usage = Usage()
+        self._reported: dict[str, date] = {}
+
+    def restore(self, usage: Usage) -> None:
+        """Go on from what was used before the server was started."""
+        self._usage = usage
+        self._report_all()
+
+    @property
+    def usage(self) -> Usage:
+        """All that has been used, for `restore`."""
+        return self._usage
 
     def set_prices(self, prices: Mapping[str, float], budget: float | None) -> None:
         """What an hour costs from now on, and what a day may; what has been used stays counted."""
         self._prices, self._budget = prices, budget
-        for usage in self._usage.values():
-            usage.is_reported = False
-        for backend in self._usage:
-            self._report(backend)
+        self._reported.clear()
+        self._report_all()
 
     def add(self, backend: str, seconds: float) -> None:
         """A backend bills for so many seconds."""
-        usage = self._usage_of(backend)
-        usage.seconds += seconds
-        usage.month_seconds += seconds
+        self._usage.add(self._today(), backend, seconds)
         self._report(backend)
 
     def seconds(self, backend: str) -> float:
         """What a backend has billed today."""
-        return self._usage_of(backend).seconds
+        return self._usage.of_day(self._today(), backend)
 
     def dollars(self, backend: str) -> float:
         """What that costs."""
         return self.price(backend, self.seconds(backend))
 
     def month_seconds(self, backend: str) -> float:
-        """What a backend has billed since the month began, or the server was started."""
-        return self._usage_of(backend).month_seconds
+        """What a backend has billed since the month began."""
+        return self._usage.of_month(self._today(), backend)
 
     def month_dollars(self, backend: str) -> float:
         """What that costs."""
@@ -96,13 +87,12 @@ class Costs:
         dollars = self.dollars(backend)
         return self._budget is not None and dollars > 0 and dollars >= self._budget
 
-    def _report(self, backend: str) -> None:
-        usage = self._usage_of(backend)
-        if self.is_over_budget(backend) and not usage.is_reported:
-            usage.is_reported = True
-            self._listener(BudgetReached(backend, self.dollars(backend)))
+    def _report_all(self) -> None:
+        for backend in sorted(self._usage.backends):
+            self._report(backend)
 
-    def _usage_of(self, backend: str) -> _Usage:
-        usage = self._usage.setdefault(backend, _Usage(self._today()))
-        usage.turn_to(self._today())
-        return usage
+    def _report(self, backend: str) -> None:
+        day = self._usage.day(self._today())
+        if self.is_over_budget(backend) and self._reported.get(backend) != day:
+            self._reported[backend] = day
+            self._listener(BudgetReached(backend, self.dollars(backend)))

@@ -64,6 +64,11 @@ class OverloadedError(BackendError):
 
     code = "overloaded"
 
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        """Seconds that the service asked us to wait; None where it did not say."""
+
 
 class RejectedError(BackendError):
     """The service does not take what was sent; sending it again will not help."""

@@ -21,11 +21,16 @@ from wyoming_server.wire import EventReader
 
 if TYPE_CHECKING:
     from wyoming_server.engine import Engine
+    from wyoming_server.recording import Pool
 
 _LOGGER = logging.getLogger(__name__)
 
 _WRITE_TIMEOUT: Final = 5.0
 """Seconds for a client to take what is written, before it counts as gone."""
+_STALLED_SECONDS: Final = 5.0
+"""How far a client's audio may be behind the speech of a person before the client counts as stalled."""
+_SECOND_LOOK: Final = 0.1
+"""Seconds, before a client counts as silent."""
 _LINGER_BYTES: Final = 64 * 1024
 _LINGER_SECONDS: Final = 1.0
 """How long a client that is turned away may go on sending, so that it comes to read why."""
@@ -52,6 +57,8 @@ class Connection:
         info: Event,
         limits: Limits,
         key_terms: tuple[str, ...] = (),
+        *,
+        pool: Pool | None = None,
     ) -> None:
         self._reader, self._writer = streams
         self._events = EventReader(self._reader)
@@ -59,6 +66,7 @@ class Connection:
         self._info = info
         self._limits = limits
         self._key_terms = key_terms
+        self._pool = pool
         self._wishes = Wishes(Request())
         self._utterance: Utterance | None = None
         self._is_open = False  # between an utterance's audio-start and its audio-stop
@@ -71,6 +79,11 @@ class Connection:
     def is_busy(self) -> bool:
         """Whether an utterance waits for its answer."""
         return self._utterance is not None and not self._utterance.is_answered
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether an utterance was begun with which the client does not go on as a person speaks."""
+        return self._utterance is not None and self._is_open and self._utterance.lag > _STALLED_SECONDS
 
     def reconfigure(self, info: Event, limits: Limits, key_terms: tuple[str, ...]) -> None:
         """Serve by these from the next utterance on."""
@@ -125,16 +138,30 @@ class Connection:
 
     async def _next_event(self) -> Event | None:
         try:
-            async with asyncio.timeout(self._limits.idle_timeout):
-                event = await self._events.read()
+            event = await self._read()
         except TimeoutError:
-            if self._utterance and self._is_open:
-                _LOGGER.warning("a client fell silent in an utterance; answering what it sent")
-                self._utterance.stop()
-                self._is_open = False
-            return None
+            event, is_silent = None, True
+        else:
+            # A sample or a ping now and then would keep an utterance open, and paid for, for ever.
+            longest = max(self._limits.idle_timeout, self._limits.max_utterance)
+            is_silent = self._utterance is not None and self._utterance.lag > longest
         self.last_event_at = asyncio.get_running_loop().time()
-        return event
+        if not is_silent:
+            return event
+        if self._utterance and self._is_open:
+            _LOGGER.warning("a client fell silent in an utterance; answering what it sent")
+            self._utterance.stop()
+            self._is_open = False
+        return None
+
+    async def _read(self) -> Event | None:
+        """The next event; raises TimeoutError where none comes."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.idle_timeout):
+                return await self._events.read()
+        # To a process that was suspended, time is over at once; what came meanwhile is still to be read.
+        async with asyncio.timeout(_SECOND_LOOK):
+            return await self._events.read()
 
     async def _serve(self, event: Event) -> None:
         try:
@@ -190,6 +217,7 @@ class Connection:
             audio_format,
             self._write,
             max_seconds=self._limits.max_utterance,
+            pool=self._pool,
             endpointing=self._limits.endpointing,
         )
 

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from contextlib import suppress
 from datetime import datetime
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
 from wyoming_server import trial
-from wyoming_server.backends.sockets import BackgroundTasks
 from wyoming_server.build import (
     build_backend,
     build_backends,
     build_costs,
     build_rules,
     engine_of,
+    log_left_out,
     prices,
     what_is_missing,
 )
-from wyoming_server.changes import AFTER_RESTART, differing, with_changes
+from wyoming_server.changes import AFTER_RESTART, check_listening, differing, with_changes
 from wyoming_server.errors import OverdueError
 from wyoming_server.identity import establish
-from wyoming_server.live import began_at, footing
+from wyoming_server.live import began_at
 from wyoming_server.settings import LoadedSettings
-from wyoming_server.statistics import History, Statistics
+from wyoming_server.statistics import History, Hours, Statistics
 from wyoming_server.store import Kept, StoreError
 from wyoming_server.trial import MISSING, Verdict
 
@@ -31,11 +34,12 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from wyoming_server.backends.base import Backend
     from wyoming_server.events import Event, Listener
     from wyoming_server.identity import Identity
     from wyoming_server.settings import Settings
     from wyoming_server.store import Store
+
+_LOGGER = logging.getLogger(__name__)
 
 _TRIAL_SECONDS: Final = 30.0
 
@@ -59,18 +63,21 @@ class House:
         """Who it is among others, see `identify`."""
         self._session = session
         self._store: Store | None = None
+        self._owed: Mapping[str, Any] | None = None  # what is to be kept with the id once that is possible
         self._listeners = list(listeners)
         self._observers: list[Callable[[Settings], None]] = []
         self._changing = asyncio.Lock()
         self._trying = asyncio.Lock()
-        self._tidying = BackgroundTasks()
+        self._loading = Lock()
         self._clock = loop.time
         self._started_at = loop.time()
         self.statistics = Statistics(loop.time)
         self.history = History(clock=loop.time, now=lambda: datetime.now().astimezone(), began_at=began_at)
-        self._listeners += [self.statistics, self.history]
+        self.hours = Hours(lambda: datetime.now().astimezone())
+        self._listeners += [self.statistics, self.hours, self.history]
         self.costs = build_costs(settings, self._tell)
-        self._built = build_backends(settings, session, self.costs)
+        self._built = build_backends(settings, session, self.costs, turn=self._loading)
+        log_left_out(settings)
         self.engine = engine_of(self._built, settings, self.costs, self._tell)
 
     @property
@@ -92,6 +99,8 @@ class House:
             raise TypeError("settings without sources cannot be kept")
         self.settings, identity = establish(self.settings, store)
         self._store, self.server_id = store, identity.server_id
+        if not identity.is_kept:
+            self._owed = {"API_TOKEN": identity.token} if identity.is_new else {}
         return identity
 
     def listen(self, listener: Listener) -> None:
@@ -113,18 +122,38 @@ class House:
             if not isinstance(before, LoadedSettings) or store is None:
                 raise StoreError("there is no file that changes could be kept in")
             kept = await asyncio.to_thread(store.read)
-            settings = with_changes(before.sources.with_stored(kept.settings), changes)
-            built = build_backends(settings, self._session, self.costs, self._built)
-            if settings.sources.stored != kept.settings:
+            # What somebody wrote into the file counts; a file that is gone was no wish.
+            present = kept.settings if kept.is_there else before.sources.stored
+            stored = {**(self._owed or {}), **present}
+            settings = with_changes(before.sources.with_stored(stored), changes)
+            await check_listening(before, settings)
+            built = build_backends(settings, self._session, self.costs, self._built, turn=self._loading)
+            if settings.sources.stored != kept.settings or not kept.is_there:
                 await asyncio.to_thread(store.write, Kept(settings.sources.stored, self.server_id))
+                self._owed = None
             self.settings, self._built = settings, built
             self.costs.set_prices(prices(settings), settings.daily_budget or None)
             changed = differing(before, settings)
+            _LOGGER.info("settings were changed: %s", ", ".join(changed) or "none")
+            log_left_out(settings, before)
             if changed:
                 self.engine.swap([item.backend for item in built.values()], build_rules(settings))
         for observer in self._observers:
             observer(settings)
         return [name for name in changed if name in AFTER_RESTART]
+
+    async def settle(self) -> None:
+        """Keep the id and the token, where that has not been possible so far, and a copy of the settings."""
+        async with self._changing:
+            if store := self._store:
+                with suppress(StoreError):
+                    await asyncio.to_thread(self._settle, store)
+
+    def _settle(self, store: Store) -> None:
+        if self._owed is not None:
+            store.write(Kept({**self._owed, **store.read().settings}, self.server_id))
+            self._owed = None
+        store.back_up()
 
     async def try_out(self, names: Sequence[str] | None, changes: Mapping[str, Any]) -> list[Verdict]:
         """Try the named backends, or all enabled ones, as they would be with these changes; keeps nothing."""
@@ -146,31 +175,26 @@ class House:
 
     async def close(self) -> None:
         """End what the backends still have open."""
-        await asyncio.gather(self.engine.close(), self._tidying.wait())
+        await self.engine.close()
 
     async def _try_out(self, names: Sequence[str], settings: Settings, within: float) -> list[Verdict]:
         missing = {name: reason for name in names if (reason := what_is_missing(name, settings))}
         backends = [
-            build_backend(name, settings, self._session, self.costs, self._built.get(name)).backend
+            build_backend(
+                name, settings, self._session, self.costs, self._built.get(name), turn=self._loading
+            ).backend
             for name in names
             if name not in missing
         ]
-        passing = [backend for backend in backends if backend not in self.engine.backends]
-        for backend in passing:
-            backend.start()
-        try:
+        with self.engine.using(backends):
+            for backend in backends:
+                if backend not in self.engine.backends:
+                    backend.start()
             verdicts = {item.backend: item for item in await trial.try_out(backends, within)}
-        finally:
-            for backend in passing:
-                self._let_go(backend)
         return [
             verdicts.get(name) or Verdict(backend=name, ok=False, code=MISSING, message=missing.get(name, ""))
             for name in names
         ]
-
-    def _let_go(self, backend: Backend) -> None:
-        if all(footing(backend) is not footing(present) for present in self.engine.backends):
-            self._tidying.add(backend.close())
 
     def _tell(self, event: Event) -> None:
         for listener in self._listeners:

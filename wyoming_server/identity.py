@@ -28,6 +28,20 @@ class Identity:
     token: str = field(repr=False)
     is_new: bool
     """Whether the token was made just now, so that nobody can know it."""
+    is_kept: bool = True
+    """Whether both will be the same after a restart."""
+
+
+def keep_id(store: Store) -> str:
+    """The server's id alone, made and kept where there is none; a token is for those who have an API."""
+    kept = store.read()
+    own_id = kept.server_id or uuid.uuid4().hex
+    if not kept.server_id:
+        try:
+            store.write(Kept(kept.settings, own_id))
+        except StoreError as error:
+            _LOGGER.warning("%s; the server's id will be another after a restart", error)
+    return own_id
 
 
 def establish(settings: LoadedSettings, store: Store) -> tuple[LoadedSettings, Identity]:
@@ -43,10 +57,14 @@ def establish(settings: LoadedSettings, store: Store) -> tuple[LoadedSettings, I
     token = settings.api_token or secrets.token_urlsafe(_TOKEN_BYTES)
     if is_new:
         stored["API_TOKEN"] = token
+    is_kept = True
     if is_new or not kept.server_id:
         try:
             store.write(Kept(stored, server_id))
         except StoreError as error:
+            is_kept = False
             _LOGGER.warning("%s; the server's id and token will be others after a restart", error)
+    else:
+        store.back_up(at_once=True)
     settings = resolve(settings.sources.with_stored(stored))
-    return settings, Identity(server_id, token, is_new)
+    return settings, Identity(server_id, token, is_new, is_kept)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -17,7 +17,7 @@ from wyoming_server.health import Health
 from wyoming_server.recovery import Recovery
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
     from wyoming_server.backends.base import Backend, Hypothesis, Request
     from wyoming_server.costs import Costs
@@ -89,15 +89,22 @@ class LiveEngine(Engine):
 
     async def transcribe(self, recording: Recording, request: Request) -> AsyncGenerator[Hypothesis, None]:
         """See Engine.transcribe."""
-        used = [footing(backend) for backend in self.backends]
-        self._uses.update(used)
-        _BEGAN.set(self._clock())
-        try:
+        with self.using(self.backends):
+            _BEGAN.set(self._clock())
             async with aclosing(super().transcribe(recording, request)) as hypotheses:
                 async for hypothesis in hypotheses:
                     yield hypothesis
+
+    @contextmanager
+    def using(self, backends: Sequence[Backend]) -> Iterator[None]:
+        """Keep these open for as long as this lasts; after it, those that nobody else needs are closed."""
+        used = {footing(backend): backend for backend in backends}
+        self._uses.update(used.keys())
+        try:
+            yield
         finally:
-            self._uses.subtract(used)
+            self._uses.subtract(used.keys())
+            self._leaving |= {needed: item for needed, item in used.items() if not self._is_present(needed)}
             self._let_go()
 
     async def close(self) -> None:

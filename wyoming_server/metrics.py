@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from wyoming_server.events import Traced
+from wyoming_server.statistics import is_failover
 
 if TYPE_CHECKING:
     from wyoming_server.events import Event
@@ -47,6 +48,8 @@ class Tally:
         """
         self.attempts: Counter[tuple[str, str, str]] = Counter()
         """By backend, reason and outcome."""
+        self.failovers: Counter[tuple[str, str]] = Counter()
+        """Answers of another backend than the one asked first: by the latter and the former."""
         self.failures: Counter[tuple[str, str]] = Counter()
         """By backend and code of the error."""
         self.transcripts: dict[str, Durations] = {}
@@ -59,18 +62,21 @@ class Tally:
             self._count(event.trace)
 
     def _count(self, trace: Trace) -> None:
-        self.utterances[trace.backend, _outcome(trace)] += 1
+        self.utterances[trace.backend, outcome(trace)] += 1
         self.audio_seconds += trace.audio_seconds
         if trace.backend and trace.answered is not None:
             waited = trace.answered - max(trace.ended or 0.0, 0.0)  # a recording of the past ended before
             self.transcripts.setdefault(trace.backend, Durations()).add(max(waited, 0.0))
+        if is_failover(trace):
+            self.failovers[trace.attempts[0].backend, trace.backend] += 1
         for attempt in trace.attempts:
             self.attempts[attempt.backend, attempt.reason.name.lower(), attempt.outcome.value] += 1
             if attempt.error is not None:
                 self.failures[attempt.backend, attempt.error] += 1
 
 
-def _outcome(trace: Trace) -> str:
+def outcome(trace: Trace) -> str:
+    """What became of an utterance, see Tally.utterances."""
     if trace.error is not None:
         return "failed"
     if trace.answered is None:

@@ -38,14 +38,49 @@ class Audio(Protocol):
         """Yield the recording from its first sample, see Recording.frames."""
 
 
+class Pool:
+    """The bytes that all recordings together may hold.
+
+    Once those are `most`, only what holds less than its equal share may grow: many long recordings never cost
+    a short one its words, and all together they hold no more than twice as much.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._recordings = 0
+        self._held = 0
+
+    def enter(self) -> None:
+        """One more shares it."""
+        self._recordings += 1
+
+    def take(self, size: int) -> None:
+        """A recording has grown by so much."""
+        self._held += size
+
+    def leave(self, size: int) -> None:
+        """A recording of that size is gone."""
+        self._recordings -= 1
+        self._held -= size
+
+    def room(self, size: int) -> int:
+        """By how much a recording of that size may grow, a whole number of samples."""
+        share = self._most // self._recordings
+        return max(self._most - self._held, share - size, 0) // 2 * 2
+
+
 class Recording:
-    """Append-only audio, 16 kHz mono s16le, that ends by itself at `max_seconds`.
+    """Append-only audio, 16 kHz mono s16le, that ends by itself at `max_seconds`, or sooner by its `pool`.
 
     `clock` gives seconds; it stamps the end, from which every delay of an answer is counted.
     """
 
-    def __init__(self, *, max_seconds: float, clock: Callable[[], float]) -> None:
+    def __init__(self, *, max_seconds: float, clock: Callable[[], float], pool: Pool | None = None) -> None:
         self._pcm = bytearray()
+        self._size = 0
+        self._pool = pool
+        if pool:
+            pool.enter()
         self._max_bytes = _bytes_in(round(max_seconds * 1000))
         self._clock = clock
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
@@ -58,7 +93,7 @@ class Recording:
     @property
     def seconds(self) -> float:
         """How much audio there is."""
-        return len(self._pcm) / BYTES_PER_SECOND
+        return self._size / BYTES_PER_SECOND
 
     @property
     def ended_at(self) -> float | None:
@@ -69,9 +104,14 @@ class Recording:
         """Append audio, a whole number of samples. What comes after the end is dropped."""
         if self._ended_at is not None:
             return
-        room = self._max_bytes - len(self._pcm)
+        room = self._max_bytes - self._size
+        if self._pool:
+            room = min(room, self._pool.room(self._size))
         kept = pcm[:room]
         self._pcm += kept
+        self._size += len(kept)
+        if self._pool:
+            self._pool.take(len(kept))
         self.speech.feed(kept)
         if len(kept) == room:
             self.is_capped = True
@@ -84,6 +124,14 @@ class Recording:
         if self._ended_at is None:
             self._ended_at = self._clock()
             self._wake()
+
+    def release(self) -> None:
+        """Let go of the audio, which nobody reads any more; how long it was is still known."""
+        self.end()
+        self._pcm = bytearray()
+        if self._pool:
+            self._pool.leave(self._size)
+            self._pool = None
 
     async def wait_ended(self) -> None:
         """Return when the person has stopped."""
@@ -103,7 +151,7 @@ class Recording:
             if available < least and self._ended_at is None:
                 await self._grown(position + least)
                 continue
-            if available == 0:
+            if available <= 0:
                 return
             frame = bytes(memoryview(self._pcm)[position : position + most])
             position += len(frame)

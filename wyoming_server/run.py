@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import resource
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +15,14 @@ import aiohttp
 
 from modal_whisper.errors import SttError
 from modal_whisper.samples import PASSWORD
-from wyoming_server import log
-from wyoming_server.announce import ApiNotice, announce
+from wyoming_server import log, telemetry
+from wyoming_server.announce import Announcer, services
 from wyoming_server.build import build_limits, build_server
 from wyoming_server.client import transcribe_file
 from wyoming_server.errors import BackendError
 from wyoming_server.house import House
+from wyoming_server.identity import keep_id
+from wyoming_server.keeping import Keeper
 from wyoming_server.settings import LoadedSettings
 from wyoming_server.store import Store
 
@@ -40,20 +43,29 @@ _NEVER_WARM_SECONDS: Final = 5.0
 
 
 async def run(settings: Settings) -> int:
-    """Serve until SIGINT or SIGTERM; returns the exit code.
+    """Serve until SIGINT, SIGTERM or SIGHUP; returns the exit code.
 
-    The API is served to settings that know their sources.
+    Who is in mid-utterance is answered first, unless a second SIGINT or SIGTERM comes. The API is served to
+    settings that know their sources.
     """
     log.set_up(settings.log_format, debug=settings.debug)
     _allow_many_sockets()
-    stopping = asyncio.Event()
+    stopping, at_once = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        (at_once if stopping.is_set() else stopping).set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(number, end)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        loop.add_signal_handler(signal.SIGHUP, stopping.set)  # a terminal that closes may send two
     connector = aiohttp.TCPConnector(limit=0)  # the number of utterances is what is limited
     async with aiohttp.ClientSession(connector=connector) as session:
         house = House(settings, session, log.log_event)
         traces = house.history
+        if spans := telemetry.start(os.environ, loop.time):
+            house.listen(spans)
         loop.add_signal_handler(
             signal.SIGUSR1, lambda: log.log_traces(dated.trace for dated in traces.latest)
         )
@@ -61,45 +73,74 @@ async def run(settings: Settings) -> int:
         house.observe(lambda changed: server.reconfigure(build_limits(changed), changed.key_terms))
         house.observe(lambda changed: log.set_up(changed.log_format, debug=changed.debug))
         await server.start()
-        api = await _serve_api(house, server)
+        keeper = Keeper(house, _store_of(settings))
+        api = await _serve_api(house, server, keeper)
         house.engine.start()
-        notice = ApiNotice(host=settings.api_host, port=api.port, server_id=house.server_id) if api else None
-        withdraw = await announce(settings.uri, settings.zeroconf, notice) if settings.zeroconf else None
-        if withdraw:
-            _LOGGER.info("announced in the network by mDNS")
         backends = ", ".join(item.name for item in house.engine.backends)
         _LOGGER.info("listening on %s; backends: %s", settings.uri, backends)
         tasks = [asyncio.create_task(stopping.wait()), asyncio.create_task(server.wait_closed())]
-        others = [asyncio.create_task(_keep_warm(house))]
+        others = [asyncio.create_task(_keep_warm(house)), asyncio.create_task(keeper.run())]
+        if settings.zeroconf:
+            others.append(asyncio.create_task(_announcer(house, server, api).run()))
         if settings.self_check:
             others.append(asyncio.create_task(_check(server.uri, house.engine)))
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         _LOGGER.info("stopping")
         for task in (*tasks, *others):
             task.cancel()
-        if withdraw:
-            await _tidy_up(withdraw())
-        await asyncio.gather(server.stop(), *([api.stop()] if api else []))
+        await _tidy_up(asyncio.wait(others))
+        await _unless(at_once, asyncio.gather(server.stop(), *([api.stop()] if api else [])))
         await _tidy_up(house.close())
+        await _tidy_up(keeper.close())
+        if spans:
+            await spans.close()
     # The loop waits for its threads before it ends, and one that looks up a name can take minutes.
     loop.set_default_executor(ThreadPoolExecutor(1))
     return 0
 
 
-async def _serve_api(house: House, server: WyomingServer) -> Api | None:
-    """The API, where it is wanted; a server on standard input leaves it to those that stay."""
-    settings = house.settings
-    if not isinstance(settings, LoadedSettings) or not settings.api_port or settings.uri == "stdio://":
+def _store_of(settings: Settings) -> Store | None:
+    """Where things are kept; a server on standard input leaves that to those that stay."""
+    if not isinstance(settings, LoadedSettings) or settings.uri == "stdio://":
         return None
+    return Store(settings.settings_file)
+
+
+async def _serve_api(house: House, server: WyomingServer, keeper: Keeper) -> Api | None:
+    """The API, where it is wanted and the server keeps things."""
+    settings = house.settings
+    if not keeper.store or not settings.api_port:
+        return None
+    keeper.claim()
     from wyoming_server.api.serve import Api  # noqa: PLC0415 - Wyoming clients need not wait for it
 
-    identity = house.identify(Store(settings.settings_file))
+    identity = house.identify(keeper.store)
     if identity.is_new:
-        print(f"token of the API, for Home Assistant and for programs of yours: {identity.token}", flush=True)
+        _say(f"token of the API, for Home Assistant and for programs of yours: {identity.token}")
     api = Api(house, identity.token, server)
     await api.start(settings.api_host, settings.api_port)
     _LOGGER.info("API on http://%s:%d", settings.api_host, api.port)
     return api
+
+
+async def _unless(given_up: asyncio.Event, work: Awaitable[object]) -> None:
+    """Do the work, or as much of it as is done by then."""
+    working, waiting = asyncio.ensure_future(work), asyncio.create_task(given_up.wait())
+    done, _ = await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if working in done:
+        await working
+    else:
+        _LOGGER.info("stopping at once")
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+
+
+def _announcer(house: House, server: WyomingServer, api: Api | None) -> Announcer:
+    settings = house.settings
+    own_id = house.server_id or keep_id(Store(settings.settings_file))
+    where = (settings.api_host, api.port) if api else None
+    return Announcer(settings.zeroconf, own_id, services(own_id, server.listening_uri, where))
 
 
 async def _keep_warm(house: House) -> None:
@@ -109,7 +150,7 @@ async def _keep_warm(house: House) -> None:
         await asyncio.sleep(seconds or _NEVER_WARM_SECONDS)
 
 
-async def _tidy_up(work: Awaitable[None]) -> None:
+async def _tidy_up(work: Awaitable[object]) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(_TIDYING_SECONDS):
             await work
@@ -127,8 +168,15 @@ async def _check(uri: str, engine: Engine) -> None:
     except (SttError, OSError) as error:
         _LOGGER.warning("the self-check failed: %s", error)
         return
-    print(f'understood: "{answer.text}" (said: "{PASSWORD.text}")')
-    print(f"answered by {answer.backend}, {answer.ms:.0f} ms after the last sample", flush=True)
+    _say(
+        f'understood: "{answer.text}" (said: "{PASSWORD.text}")\n'
+        f"answered by {answer.backend}, {answer.ms:.0f} ms after the last sample"
+    )
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):  # nobody reads it
+        print(text, flush=True)
 
 
 def _allow_many_sockets() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from wyoming.event import async_get_stdin, async_get_stdout
 from wyoming_server.errors import SettingsError
 from wyoming_server.handler import Connection
 from wyoming_server.info import describe
+from wyoming_server.recording import Pool
 
 if TYPE_CHECKING:
     from wyoming_server.engine import Engine
@@ -23,7 +25,13 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger(__name__)
 
 _BACKLOG: Final = 1024
+_TAKEN_AT_ONCE: Final = 16
+"""Clients that are let in before those who are in have their turn: a new one must be heard before it goes."""
 _NO_ROOM: Final = "too many clients are connected; try again later"
+_MOST_REFUSALS: Final = 64
+"""How many clients at once are told that there is no room; to the others the connection is just closed."""
+_MOST_AUDIO_BYTES: Final = 64 * 1024 * 1024
+"""What all utterances together may hold before the long ones are ended: 35 minutes of speech."""
 SHUTDOWN_SECONDS: Final = 8.0
 """How long the utterances in flight have for their answers when the server stops."""
 _LAST_WORD_SECONDS: Final = 1.0
@@ -43,6 +51,8 @@ class WyomingServer:
         self._key_terms = key_terms
         self._info = describe(engine.languages, endpointing=limits.endpointing)
         self._connections: dict[asyncio.Task[None], Connection] = {}
+        self._refusals: set[asyncio.Task[None]] = set()
+        self._pool = Pool(_MOST_AUDIO_BYTES)
         self._listener: asyncio.Server | None = None
 
     @property
@@ -78,17 +88,22 @@ class WyomingServer:
         try:
             if parts.scheme == "unix":
                 self._listener = await asyncio.start_unix_server(
-                    self._accept, path=self._unix_path, backlog=_BACKLOG
+                    self._accept, path=self._unix_path, backlog=_TAKEN_AT_ONCE
                 )
             elif parts.scheme == "tcp":
                 self._listener = await asyncio.start_server(
-                    self._accept, host=parts.hostname, port=parts.port, backlog=_BACKLOG
+                    self._accept, host=parts.hostname, port=parts.port, backlog=_TAKEN_AT_ONCE
                 )
             else:
                 self._accept(await async_get_stdin(), await async_get_stdout())
         except (OSError, ValueError) as error:  # ValueError: a file for standard input, an impossible host
             reason = getattr(error, "strerror", None) or error
             raise SettingsError(f"URI {self._uri}: cannot listen there ({reason})") from None
+        for bound in self._listener.sockets if self._listener else ():
+            with socket.fromfd(bound.fileno(), bound.family, bound.type) as same:
+                same.listen(
+                    _BACKLOG
+                )  # asyncio has one number for how many wait and how many are let in at once
 
     async def wait_closed(self) -> None:
         """Return when a server on standard input has lost its client; a listening one never returns."""
@@ -102,6 +117,9 @@ class WyomingServer:
             self._listener.close()
         connections = dict(self._connections)
         await asyncio.gather(*(_finish(task, connection) for task, connection in connections.items()))
+        for task in self._refusals:
+            task.cancel()
+        await asyncio.gather(*self._refusals, return_exceptions=True)
         if self._uri.startswith("unix://"):
             _remove(self._unix_path)
 
@@ -116,22 +134,43 @@ class WyomingServer:
         return self._uri.removeprefix("unix://")
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = Connection((reader, writer), self._engine, self._info, self._limits, self._key_terms)
-        has_room = len(self._connections) < self._limits.max_connections or self._drop_idle()
-        task = asyncio.create_task(
-            connection.run() if has_room else connection.turn_away("too-many-connections", _NO_ROOM)
-        )
-        self._connections[task] = connection
+        if self._has_room() or self._drop_idle():
+            connection = self._connection(reader, writer)
+            task = asyncio.create_task(connection.run())
+            self._connections[task] = connection
+        elif len(self._refusals) < _MOST_REFUSALS:
+            connection = self._connection(reader, writer)
+            task = asyncio.create_task(connection.turn_away("too-many-connections", _NO_ROOM))
+            self._refusals.add(task)
+        else:
+            writer.transport.abort()
+            return
         task.add_done_callback(self._forget)
         # Not by the task itself, which may be cancelled before it has begun.
         task.add_done_callback(lambda _: connection.close())
 
+    def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Connection:
+        return Connection(
+            (reader, writer), self._engine, self._info, self._limits, self._key_terms, pool=self._pool
+        )
+
+    def _has_room(self) -> bool:
+        return len(self._connections) < self._limits.max_connections
+
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._connections.pop(task, None)
+        self._refusals.discard(task)
 
     def _drop_idle(self) -> bool:
-        """Close the connection that has been silent longest, unless all wait for an answer."""
-        idle = [(item.last_event_at, task) for task, item in self._connections.items() if not item.is_busy]
+        """Close the connection that has been silent longest, unless all speak or wait for an answer.
+
+        Who has begun an utterance without going on with it is closed where nobody else can be.
+        """
+        idle = [
+            ((item.is_busy, item.last_event_at), task)
+            for task, item in self._connections.items()
+            if not item.is_busy or item.is_stalled
+        ]
         if not idle:
             return False
         _LOGGER.debug("closing the longest idle of %d connections", len(self._connections))
@@ -154,12 +193,14 @@ def _remove(path: str) -> None:
 
 
 async def _finish(task: asyncio.Task[None], connection: Connection) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(SHUTDOWN_SECONDS):
-            await connection.wait_idle()
-    if connection.is_busy:
+    try:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_WORD_SECONDS):
-                await connection.refuse("shutting-down", "the server is shutting down")
-    task.cancel()
+            async with asyncio.timeout(SHUTDOWN_SECONDS):
+                await connection.wait_idle()
+        if connection.is_busy:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_WORD_SECONDS):
+                    await connection.refuse("shutting-down", "the server is shutting down")
+    finally:
+        task.cancel()
     await asyncio.wait([task])

@@ -26,6 +26,8 @@ BACKENDS: Final = ("assemblyai", "assemblyai_sync", "whisper", "local")
 
 _MAX_SHOWN: Final = 80
 """Characters of a wrong value that an error repeats."""
+_MAY_HOLD_A_KEY: Final = frozenset("@?#=")
+"""Characters of an address that stand by a password or a token."""
 
 
 class WrongSettingError(SettingsError):
@@ -51,7 +53,7 @@ class Settings:
 
     uri: str = _setting("tcp://0.0.0.0:10300", take.listening_uri, "where to listen for Wyoming clients")
     zeroconf: str = _setting(
-        "", take.text, "announce the server in the network under this name ('auto': by its hardware address)"
+        "", take.text, "announce the server in the network under this name ('auto': one of its own)"
     )
     debug: bool = _setting(
         default=False, validator=take.flag, text="log more, including the words that people say"
@@ -64,6 +66,9 @@ class Settings:
     api_port: int = _setting(10380, take.whole(0, 65_535), "the port of the API; 0: no API")
     api_token: str = _setting(
         "", take.secret, "what clients of the API must send; empty: made at the first start", secret=True
+    )
+    api_trusted: tuple[str, ...] = _setting(
+        (), take.addresses, "addresses whose requests to the API need no token: proxies with a sign-in"
     )
     model_dir: Path = _setting(Path("~/.cache/stt-failover/models"), take.folder, "where models are kept")
 
@@ -247,7 +252,8 @@ def load(flags: Mapping[str, str], environ: Mapping[str, str]) -> LoadedSettings
     """
     environment = read_environment(NAMES, environ)
     path = {**environment, **flags}.get("SETTINGS_FILE", "")
-    return resolve(Sources(dict(flags), environment, Store(path).read().settings))
+    given = {name: value for name, value in flags.items() if name != "API_TOKEN" or value.strip()}
+    return resolve(Sources(given, environment, Store(path).read().settings))
 
 
 def resolve(sources: Sources) -> LoadedSettings:
@@ -265,6 +271,11 @@ def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
         valid = SCHEMA(dict(values))
     except vol.MultipleInvalid as invalid:
         raise _error(invalid.errors[0], values) from None
+    least, most = valid["HEDGE_MIN"], valid["HEDGE_MAX"]
+    if least > most and "HEDGE_MIN" in values:
+        raise WrongSettingError("HEDGE_MIN", f"HEDGE_MIN takes up to HEDGE_MAX ({most:g}), not {least:g}")
+    if least > most:
+        raise WrongSettingError("HEDGE_MAX", f"HEDGE_MAX takes HEDGE_MIN ({least:g}) or more, not {most:g}")
     return {name.lower(): value for name, value in valid.items()}
 
 
@@ -273,7 +284,9 @@ def _error(error: vol.Invalid, values: Mapping[str, Any]) -> SettingsError:
     known = {item.name.upper(): item.default for item in fields(Settings)}
     if name not in known:
         return WrongSettingError(name, f"{name[:_MAX_SHOWN]!r} is no setting of this server")
-    value = "this value" if name in SECRETS else repr(values.get(name, known[name]))
+    value = repr(values.get(name, known[name]))
+    if name in SECRETS or (name.endswith("_URL") and set(value) & _MAY_HOLD_A_KEY):
+        value = "this value"
     if len(value) > _MAX_SHOWN:
         value = f"{value[:_MAX_SHOWN]}…"
     return WrongSettingError(name, f"{name} {error.error_message}, not {value}")

@@ -55,19 +55,27 @@ class Sources:
 def read_environment(names: Iterable[str], environ: Mapping[str, str]) -> dict[str, str]:
     """The settings that the environment holds, as NAME or in the file that NAME_FILE names.
 
-    An empty variable counts as not set. Raises SettingsError in one line.
+    What is empty counts as not set. Raises SettingsError in one line.
     """
     values = {}
     for name in names:
         path = environ.get(f"{name}_FILE")
-        if path and environ.get(name):
+        value = environ.get(name, "")
+        if path and value.strip():
             raise SettingsError(f"{name} and {name}_FILE are both set; keep one of them")
         if path:
-            try:
-                values[name] = Path(path).read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                reason = getattr(error, "strerror", None) or "it is no text"
-                raise SettingsError(f"{name}_FILE: cannot read {path} ({reason})") from None
-        elif environ.get(name):
-            values[name] = environ[name]
+            value = _content(name, path)
+        if value.strip():
+            values[name] = value
     return values
+
+
+def _content(name: str, path: str) -> str:
+    try:
+        value = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:  # ValueError: no text, or no path
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise SettingsError(f"{name}_FILE: cannot read {path} ({reason})") from None
+    if not value and name == "API_TOKEN":  # else nobody would know what the token is
+        raise SettingsError(f"{name}_FILE: {path} is empty; write a token into it, or leave {name}_FILE out")
+    return value

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections import deque
-from dataclasses import asdict, dataclass
+from collections import Counter, deque
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
 _DAY_SECONDS: Final = 86_400.0
 _BUCKET_SECONDS: Final = 300.0
+_HOURS: Final = 24
 _TIMES: Final = 2_000
-"""Answers whose times are remembered for the median."""
+"""Answers whose times are remembered for the median of the day."""
+_HOUR_TIMES: Final = 500
+"""The same for the median of one hour."""
 _TRACES: Final = 50
 
 
@@ -116,13 +119,9 @@ class Statistics:
 
     def __call__(self, event: Event) -> None:
         """Count an utterance, unless its client left early, or nobody spoke and nothing failed."""
-        if not isinstance(event, Traced):
+        if not isinstance(event, Traced) or not _counts(event.trace):
             return
         trace = event.trace
-        if trace.last_speech is None and trace.error is None:
-            return
-        if trace.answered is None and trace.error is None:
-            return
         self._forget()
         number = int(self._clock() // _BUCKET_SECONDS)
         if not self._buckets or self._buckets[-1].number != number:
@@ -140,6 +139,91 @@ class Statistics:
             self._buckets.popleft()
         while self._times and self._times[0][0] < since:
             self._times.popleft()
+
+
+@dataclass(frozen=True, slots=True)
+class Hour:
+    """The utterances of one hour by the clock on the wall, counted as in Day."""
+
+    start: datetime
+    utterances: int
+    answered: int
+    failovers: int
+    median_ms: float | None
+    backends: dict[str, int]
+    """How many were answered by whom."""
+
+    def as_json(self) -> dict[str, Any]:
+        """What a client is shown."""
+        ms = self.median_ms
+        return {
+            "from": self.start.isoformat(timespec="seconds"),
+            "utterances": self.utterances,
+            "answered": self.answered,
+            "failovers": self.failovers,
+            "median_ms": None if ms is None else round(ms, 1),
+            "backends": self.backends,
+        }
+
+
+@dataclass(slots=True)
+class _Counted:
+    utterances: int = 0
+    answered: int = 0
+    failovers: int = 0
+    times: deque[float] = field(default_factory=lambda: deque(maxlen=_HOUR_TIMES))
+    backends: Counter[str] = field(default_factory=Counter)
+
+
+class Hours:
+    """Counts utterances by the hour; `now` gives the date and time with its zone."""
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self._now = now
+        self._hours: dict[float, _Counted] = {}
+
+    @property
+    def latest(self) -> tuple[Hour, ...]:
+        """The last 24 hours, oldest first; the last one is not over yet."""
+        starts = self._starts()
+        return tuple(_hour(start, self._hours.get(start.timestamp()) or _Counted()) for start in starts)
+
+    def __call__(self, event: Event) -> None:
+        """Count an utterance as Statistics does."""
+        if not isinstance(event, Traced) or not _counts(event.trace):
+            return
+        trace, starts = event.trace, self._starts()
+        shown = {start.timestamp() for start in starts}  # the clock may have been put back
+        self._hours = {start: hour for start, hour in self._hours.items() if start in shown}
+        hour = self._hours.setdefault(starts[-1].timestamp(), _Counted())
+        hour.utterances += 1
+        if (ms := answer_ms(trace)) is not None:
+            hour.answered += 1
+            hour.failovers += is_failover(trace)
+            hour.times.append(ms)
+            if trace.backend:
+                hour.backends[trace.backend] += 1
+
+    def _starts(self) -> list[datetime]:
+        this = self._now().replace(minute=0, second=0, microsecond=0)
+        return [this - timedelta(hours=ago) for ago in range(_HOURS - 1, -1, -1)]
+
+
+def _hour(start: datetime, counted: _Counted) -> Hour:
+    return Hour(
+        start=start,
+        utterances=counted.utterances,
+        answered=counted.answered,
+        failovers=counted.failovers,
+        median_ms=statistics.median(counted.times) if counted.times else None,
+        backends=dict(counted.backends),
+    )
+
+
+def _counts(trace: Trace) -> bool:
+    """Whether somebody spoke, or was told of an error, and did not leave early."""
+    is_over = trace.answered is not None or trace.error is not None
+    return is_over and (trace.last_speech is not None or trace.error is not None)
 
 
 def answer_ms(trace: Trace) -> float | None:

@@ -40,6 +40,8 @@ class AttemptTrace:
     final: float | None
     bytes_read: int
     dollars: float
+    over: float | None = None
+    """When it came to its end: the final, the failure, or that it was told to give up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from wyoming_server.audio import AudioFormat
     from wyoming_server.backends.base import Hypothesis, Request
     from wyoming_server.engine import Engine
+    from wyoming_server.recording import Pool
 
 _LOGGER = logging.getLogger(__name__)
 
 INTERNAL_ERROR: Final = "internal error; the server's log has the details"
 """What a client is told where we do not know better."""
+_PIECE_BYTES: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +56,19 @@ class Utterance:
         write: Callable[[Event], Awaitable[None]],
         *,
         max_seconds: float,
+        pool: Pool | None = None,
         endpointing: bool = False,
     ) -> None:
         self._wishes = wishes
         self._write = write
         self._audio = AudioInput(audio_format)
-        self._recording = Recording(max_seconds=max_seconds, clock=asyncio.get_running_loop().time)
+        self._clock = asyncio.get_running_loop().time
+        self._began_at = self._clock()
+        self._recording = Recording(max_seconds=max_seconds, clock=self._clock, pool=pool)
         self._endpointer = Endpointer(self._recording) if endpointing else None
         self._streamed: str | None = None  # since the latest transcript-start
         self._task = asyncio.create_task(self._answer(engine))
+        self._task.add_done_callback(lambda _: self._recording.release())
 
     @property
     def is_speaking(self) -> bool:
@@ -75,6 +81,11 @@ class Utterance:
         return self._task.done()
 
     @property
+    def lag(self) -> float:
+        """How many seconds of audio are missing to what a person could have said by now; 0 after the end."""
+        return self._clock() - self._began_at - self._recording.seconds if self.is_speaking else 0.0
+
+    @property
     def has_audio(self) -> bool:
         """Whether there is at least one sample."""
         return self._recording.seconds > 0
@@ -83,7 +94,10 @@ class Utterance:
         """Take in audio in the client's format; raises ClientError."""
         if not self.is_speaking or self.is_answered:
             return
-        (self._endpointer or self._recording).write(self._audio.convert(pcm))
+        for at in range(0, len(pcm), _PIECE_BYTES):  # what a slow rate makes of a large payload is larger yet
+            if self.is_speaking:
+                piece = pcm[at : at + _PIECE_BYTES]
+                (self._endpointer or self._recording).write(self._audio.convert(piece))
         if self._recording.is_capped:
             _LOGGER.warning("an utterance reached its limit of %.0f s; answering it", self._recording.seconds)
 

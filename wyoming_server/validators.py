@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -17,15 +18,19 @@ if TYPE_CHECKING:
 
 
 def text(value: Any) -> str:
-    """Any string; blanks at its ends are dropped."""
+    """Any string that can be written to a file; blanks at its ends are dropped."""
     if not isinstance(value, str):
         raise vol.Invalid("takes a string")
+    if not _is_writable(value):
+        raise vol.Invalid("takes a string of whole characters")
     return value.strip()
 
 
 def secret(value: Any) -> str:
     """A key as it can travel in an HTTP header."""
-    key = text(value)
+    if not isinstance(value, str):
+        raise vol.Invalid("takes a string")
+    key = value.strip()
     if not key.isascii() or not key.isprintable() or " " in key:
         raise vol.Invalid("takes a key without blanks and other characters that no key has")
     return key
@@ -46,7 +51,18 @@ def words(value: Any) -> tuple[str, ...]:
     items = value.split(",") if isinstance(value, str) else value
     if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
         raise vol.Invalid("takes words with commas between them")
+    if not all(map(_is_writable, items)):
+        raise vol.Invalid("takes words of whole characters")
     return tuple(item.strip() for item in items if item.strip())
+
+
+def addresses(value: Any) -> tuple[str, ...]:
+    """IP addresses, or one string with commas between them."""
+    try:
+        found = [ip_address(item) for item in words(value)]
+    except ValueError:
+        raise vol.Invalid("takes IP addresses such as 172.30.32.2 with commas between them") from None
+    return tuple(str(getattr(address, "ipv4_mapped", None) or address) for address in found)
 
 
 def whisper_languages(value: Any) -> tuple[str, ...]:
@@ -155,3 +171,8 @@ def listening_uri(value: Any) -> str:
     if not is_valid:
         raise vol.Invalid("takes tcp://HOST:PORT, unix://PATH or stdio://")
     return uri
+
+
+def _is_writable(value: str) -> bool:
+    """Whether it has neither half a surrogate pair, which no file takes, nor NUL, which no path takes."""
+    return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)

@@ -17,7 +17,7 @@ MAX_HEADER_BYTES: Final = 64 * 1024
 MAX_DATA_BYTES: Final = 64 * 1024
 MAX_PAYLOAD_BYTES: Final = 1024 * 1024
 _READ_BYTES: Final = 64 * 1024
-_MOST_IN_A_ROW: Final = 64
+_MOST_IN_A_ROW: Final = 16
 """Events that a client may send at once before others have their turn."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
 TEST_TIMEOUT: Final = aiohttp.ClientTimeout(total=40)
 """Trying backends takes the server up to 30 s."""
+HANDSHAKE: Final = 10.0
+"""Seconds for the feed of events to be opened."""
 HEARTBEAT: Final = 20.0
 """Seconds after which a silent feed is asked whether it still lives."""
 MAX_EVENT: Final = 1 << 20
@@ -40,8 +43,8 @@ class Client:
         self._token = token
 
     async def health(self) -> models.Health:
-        """Ask who answers; needs no token."""
-        return models.Health.from_json(await self._request("GET", "/health"))
+        """Ask who answers. The token is not sent: it may be somebody else."""
+        return models.Health.from_json(await self._request("GET", "/health", is_signed=False))
 
     async def status(self) -> models.Status:
         """Ask how everything is."""
@@ -82,13 +85,15 @@ class Client:
     async def events(self) -> AsyncGenerator[models.Status | models.Happening]:
         """What happens, as it happens, the status first. Ends by an error only."""
         try:
-            async with self._session.ws_connect(
-                self._url / "api/events",
-                headers=self._headers(),
-                heartbeat=HEARTBEAT,
-                timeout=aiohttp.ClientWSTimeout(ws_close=1),
-                max_msg_size=MAX_EVENT,
-            ) as socket:
+            async with asyncio.timeout(HANDSHAKE):
+                socket = await self._session.ws_connect(
+                    self._url / "api/events",
+                    headers=self._headers(),
+                    heartbeat=HEARTBEAT,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=1),
+                    max_msg_size=MAX_EVENT,
+                )
+            try:
                 async for message in socket:
                     if message.type is not aiohttp.WSMsgType.TEXT:
                         continue
@@ -98,6 +103,8 @@ class Client:
                         raise UnexpectedAnswerError("the server sent an event that is no JSON") from None
                     if (event := models.event(_as_object(data))) is not None:
                         yield event
+            finally:
+                await socket.close()
         except aiohttp.WSServerHandshakeError as error:
             retry_after = error.headers.get("Retry-After") if error.headers else None
             raise _refusal(error.status, {}, retry_after) from None
@@ -114,12 +121,14 @@ class Client:
         path: str,
         body: Json | None = None,
         timeout: aiohttp.ClientTimeout = TIMEOUT,  # noqa: ASYNC109 - aiohttp bounds it, phase by phase
+        *,
+        is_signed: bool = True,
     ) -> Json:
         try:
             async with self._session.request(
                 method,
                 self._url.with_path(path),
-                headers=self._headers(),
+                headers=self._headers() if is_signed else None,
                 json=body,
                 timeout=timeout,
                 allow_redirects=False,

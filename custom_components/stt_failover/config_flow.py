@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, override
 import probatio
 from homeassistant.config_entries import (
     SOURCE_HASSIO,
+    SOURCE_IGNORE,
     SOURCE_RECONFIGURE,
     SOURCE_ZEROCONF,
     ConfigFlow,
@@ -24,10 +25,11 @@ from homeassistant.helpers.selector import (
 )
 
 from . import keys
-from .const import DEFAULT_PORT, DOMAIN, LOGGER, MIN_SERVER_VERSION, TITLE
+from .const import DEFAULT_PORT, DOMAIN, LOGGER, MIN_SERVER_VERSION, TITLE, WYOMING_PORT
 from .coordinator import client_of, is_too_old
 from .errors import RejectedError, ServerError
 from .exceptions import explanation
+from .moves import answers_still, rename_server
 from .options_flow import SttFailoverOptionsFlow
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ class SttFailoverConfigFlow(ConfigFlow, domain=DOMAIN):
         self._data: dict[str, Any] = {}
         self._server_id = ""
         self._reason = ""
+        self._old_host = ""
         self._can_save_anyway = False
 
     @staticmethod
@@ -79,7 +82,7 @@ class SttFailoverConfigFlow(ConfigFlow, domain=DOMAIN):
     async def async_step_user(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Take host, port and token from a person."""
         errors: dict[str, str] = {}
-        if user_input is not None and not (errors := await self._connect(user_input)):
+        if user_input is not None and not (errors := await self._connect_typed(user_input)):
             await self.async_set_unique_id(self._server_id, raise_on_progress=False)
             self._abort_if_unique_id_configured(updates=self._data)
             return await self.async_step_keys()
@@ -92,12 +95,30 @@ class SttFailoverConfigFlow(ConfigFlow, domain=DOMAIN):
         if not server_id or discovery_info.port is None:
             return self.async_abort(reason="invalid_discovery")
         self._data = {CONF_HOST: discovery_info.host, CONF_PORT: discovery_info.port, CONF_TOKEN: ""}
-        await self._discovered(server_id, {CONF_HOST: discovery_info.host, CONF_PORT: discovery_info.port})
+        await self.async_set_unique_id(server_id)
+        entry = self.hass.config_entries.async_entry_for_domain_unique_id(DOMAIN, server_id)
+        if entry and (entry.source == SOURCE_IGNORE or await answers_still(self.hass, entry)):
+            self._abort_if_unique_id_configured()
+        self._show_name()
         try:
-            await client_of(self.hass, self._data).health()
+            health = await client_of(self.hass, self._data).health()
         except ServerError as error:
             return self._abort(self._name(error))
+        if entry:
+            return await self.async_step_moved() if health.id == server_id else self._abort("wrong_server")
         return await self.async_step_zeroconf_confirm()
+
+    async def async_step_moved(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Ask before a server is followed to another address, where its token would be sent."""
+        entry = self.hass.config_entries.async_entry_for_domain_unique_id(DOMAIN, self.unique_id or "")
+        if entry is None or await answers_still(self.hass, entry):
+            return self.async_abort(reason="already_configured")
+        self._old_host = entry.data[CONF_HOST]
+        moved = self._data | {CONF_TOKEN: entry.data[CONF_TOKEN]}
+        errors: dict[str, str] = {}
+        if user_input is not None and not (errors := await self._connect(moved)):
+            return self.async_update_reload_and_abort(entry, data_updates=self._data, reason="moved")
+        return self._form("moved", probatio.Schema({}), errors)
 
     async def async_step_zeroconf_confirm(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Take the token, which the network is not told."""
@@ -116,7 +137,16 @@ class SttFailoverConfigFlow(ConfigFlow, domain=DOMAIN):
             return self.async_abort(reason="invalid_discovery")
         except ServerError as error:
             return self._abort(self._name(error))
-        await self._discovered(health.id, self._data)
+        await self.async_set_unique_id(health.id)
+        self._abort_if_unique_id_configured(updates=self._data)
+        for entry in self._async_current_entries(include_ignore=False):
+            if all(entry.data[name] == self._data[name] for name in (CONF_HOST, CONF_PORT)):
+                # The app was installed anew: another server for itself, the same one for its household.
+                rename_server(self.hass, entry, health.id)
+                return self.async_update_reload_and_abort(
+                    entry, unique_id=health.id, data_updates=self._data, reason="already_configured"
+                )
+        self._show_name()
         return await self.async_step_hassio_confirm()
 
     async def async_step_hassio_confirm(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
@@ -161,7 +191,7 @@ class SttFailoverConfigFlow(ConfigFlow, domain=DOMAIN):
     async def async_step_connection(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Take another address, and another token where one is given."""
         errors: dict[str, str] = {}
-        if user_input is not None and not (errors := await self._connect(self._data | user_input)):
+        if user_input is not None and not (errors := await self._connect_typed(self._data | user_input)):
             await self.async_set_unique_id(self._server_id)
             self._abort_if_unique_id_mismatch(reason="wrong_server")
             return self.async_update_reload_and_abort(
@@ -179,10 +209,14 @@ class SttFailoverConfigFlow(ConfigFlow, domain=DOMAIN):
             return self._abort(next(iter(errors.values())))
         return await self.async_step_keys()
 
-    async def _discovered(self, server_id: str, updates: dict[str, Any]) -> None:
-        await self.async_set_unique_id(server_id)
-        self._abort_if_unique_id_configured(updates=updates)
+    def _show_name(self) -> None:
         self.context["title_placeholders"] = {"name": f"{TITLE} ({self._data[CONF_HOST]})"}
+
+    async def _connect_typed(self, data: dict[str, Any]) -> dict[str, str]:
+        """The same for an address that a person has typed in."""
+        errors = await self._connect(data)
+        is_silent = errors.get("base") in ("cannot_connect", "unexpected_answer")
+        return {CONF_PORT: "wyoming_port"} if is_silent and data[CONF_PORT] == WYOMING_PORT else errors
 
     async def _connect(self, data: dict[str, Any]) -> dict[str, str]:
         """Try the connection and keep what is learnt; give the errors of the form."""
@@ -205,10 +239,8 @@ class SttFailoverConfigFlow(ConfigFlow, domain=DOMAIN):
 
     async def _save_keys(self, given: dict[str, Any]) -> dict[str, str]:
         changed = keys.changes(self._config, given)
-        if not keys.names_a_backend(self._config, changed):
-            return {"base": "no_backend"}
-        if not changed:
-            return {}
+        if (errors := keys.mistakes(self._config, changed)) or not changed:
+            return errors
         try:
             if not given.get(keys.CONF_SAVE_ANYWAY):
                 failed = await keys.failures(self._client, self._config, changed)
@@ -232,6 +264,8 @@ class SttFailoverConfigFlow(ConfigFlow, domain=DOMAIN):
     def _placeholders(self) -> dict[str, str]:
         return {
             "host": str(self._data.get(CONF_HOST, "")),
+            "old_host": self._old_host,
+            "port": str(DEFAULT_PORT),
             "reason": self._reason,
             "minimum": MIN_SERVER_VERSION,
             "dots": keys.DOTS,

@@ -11,6 +11,9 @@ LOGGER: Final = logging.getLogger(__package__)
 DEFAULT_PORT: Final = 10380
 """Where the server's API listens unless it is told otherwise."""
 
+WYOMING_PORT: Final = 10300
+"""Where Wyoming clients connect: a port that is easily mistaken for that of the API."""
+
 MIN_SERVER_VERSION: Final = "0.1.0"
 """The oldest server whose API this integration understands."""
 

@@ -36,6 +36,7 @@ TEXTS: Final = {
     "WHISPER_PROXY_SECRET": TextSelectorType.PASSWORD,
 }
 SETTINGS: Final = (*TEXTS, LOCAL)
+_WORKER_KEYS: Final = (WORKER_KEY, "WHISPER_PROXY_KEY", "WHISPER_PROXY_SECRET")
 
 CONF_SAVE_ANYWAY: Final = "save_anyway"
 
@@ -91,8 +92,17 @@ def changes(config: Config, given: Mapping[str, Any]) -> dict[str, Any]:
     return changed
 
 
-def names_a_backend(config: Config, changed: Mapping[str, Any]) -> bool:
-    """Whether anybody can be asked after the change."""
+def mistakes(config: Config, changed: Mapping[str, Any]) -> dict[str, str]:
+    """Give the errors of the form for which the server need not be asked."""
+    if not _names_a_backend(config, changed):
+        return {"base": "no_backend"}
+    if not changed.get(WORKER_URL):
+        return {}
+    kept = [name for name in _WORKER_KEYS if config.settings[name].is_set and name not in changed]
+    return {name.lower(): "key_again" for name in kept if not config.settings[name].is_fixed}
+
+
+def _names_a_backend(config: Config, changed: Mapping[str, Any]) -> bool:
     return any(
         bool(changed[name])
         if name in changed

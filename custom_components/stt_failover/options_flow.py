@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from homeassistant.config_entries import ConfigFlowResult, OptionsFlow
@@ -50,6 +51,10 @@ class SttFailoverOptionsFlow(OptionsFlow):
 
 
 def _mistakes(config: Config, given: dict[str, Any]) -> dict[str, str]:
+    # At the top of the form: what stands at a field of a section is not shown.
+    deadlines = given.get("deadlines", {})
+    if deadlines.get("hedge_min", 0) > deadlines.get("hedge_max", math.inf):
+        return {"base": "hedge_order"}
     if "BACKENDS" not in config.settings:
         return {}
     order = options.order_of(given)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, runtime_checkable
 from urllib.parse import urlsplit
 
@@ -98,7 +99,21 @@ class Server:
                 "the server has no Wyoming port in the network; set its URI to tcp://…", "unreachable"
             )
         named = parts.hostname
-        return (self.host if named is None or named in _EVERYWHERE else named, port)
+        if named is None or named in _EVERYWHERE:
+            return self.host, port
+        if _is_loopback(named) and not _is_loopback(self.host):
+            raise NoAnswerError(
+                f"the server's Wyoming port is open to its own machine only; set its URI to tcp://0.0.0.0:{port}",
+                "unreachable",
+            )
+        return named, port
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 async def listen(

@@ -91,6 +91,7 @@ async def test_keys_are_typed_in_while_somebody_speaks_and_the_server_comes_back
             async with owner_of(port, token) as session, connected(again) as client:
                 status = await Owner(session).ask("GET", "/api/status")
                 assert status["id"] == first["id"]
+                assert status["backends"][0]["month"]["seconds"] > 0  # of what was said before the restart
                 assert [item["enabled"] for item in status["backends"]] == [True, True, False, False]
                 await client.send(wish(context={"streaming": True}))
                 await client.say(MUTED.pcm)

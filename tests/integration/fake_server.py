@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from typing import Any, Self
 
@@ -111,7 +112,12 @@ class FakeServer:
         self.traces: list[dict[str, Any]] = []
         self.results: dict[str, dict[str, Any]] = {}
         self.refusals: dict[str, tuple[int, Any]] = {}
+        self.answers = asyncio.Event()
+        """Cleared, it lets everybody wait."""
+        self.answers.set()
         self.requests: list[tuple[str, str, Any]] = []
+        self.signed: list[str] = []
+        """The pages that were asked for with a token, whichever."""
         self.port = 0
         self._sockets: list[web.WebSocketResponse] = []
         self._runner: web.AppRunner | None = None
@@ -140,6 +146,11 @@ class FakeServer:
         if self._runner:
             await self._runner.cleanup()
             self._runner = None
+
+    @property
+    def feeds(self) -> int:
+        """How many feeds of events are open."""
+        return len(self._sockets)
 
     async def drop(self) -> None:
         """Close all feeds of events."""
@@ -171,6 +182,9 @@ class FakeServer:
     async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
         body = await request.json() if request.can_read_body else None
         self.requests.append((request.method, request.path, copy.deepcopy(body)))
+        if "Authorization" in request.headers:
+            self.signed.append(request.path)
+        await self.answers.wait()
         if request.path in self.refusals:
             code, answer = self.refusals[request.path]
             if isinstance(answer, dict):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pytest
 from homeassistant.exceptions import HomeAssistantError
@@ -16,6 +17,7 @@ from custom_components.stt_failover.errors import (
 )
 from custom_components.stt_failover.exceptions import translated_errors
 from custom_components.stt_failover.models import Config, Status
+from tests.integration.conftest import until
 from tests.integration.fake_server import TOKEN, backend, status
 
 if TYPE_CHECKING:
@@ -115,6 +117,32 @@ async def test_feed_of_a_server_that_is_away_cannot_be_opened(client: Client, se
     await server.stop()
     with pytest.raises(CannotConnectError):
         await anext(client.events())
+
+
+async def test_feed_that_is_not_opened_in_time_is_given_up(client: Client, server: FakeServer) -> None:
+    server.answers.clear()
+    with (
+        patch("custom_components.stt_failover.client.HANDSHAKE", 0.05),
+        pytest.raises(CannotConnectError, match="TimeoutError"),
+    ):
+        await anext(client.events())
+    server.answers.set()
+
+
+@pytest.mark.parametrize("expected_lingering_timers", [True])  # of aiohttp, for a ping that is not sent
+async def test_feed_that_is_left_is_closed(client: Client, server: FakeServer) -> None:
+    feed = client.events()
+    await anext(feed)
+    assert server.feeds == 1
+    await feed.aclose()
+    await until(lambda: server.feeds == 0)
+
+
+async def test_who_answers_is_asked_without_the_token(client: Client, server: FakeServer) -> None:
+    await client.health()
+    assert server.signed == []
+    await client.status()
+    assert server.signed == ["/api/status"]
 
 
 def _without(name: str) -> Callable[[dict[str, Any]], None]:

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pytest
 from homeassistant.config_entries import SOURCE_HASSIO, SOURCE_ZEROCONF
-from homeassistant.const import CONF_HOST, CONF_TOKEN
+from homeassistant.const import CONF_HOST, CONF_PORT, CONF_TOKEN
 from homeassistant.data_entry_flow import FlowResultType, InvalidData
 
 from tests.integration.config_flows import (
@@ -18,10 +19,13 @@ from tests.integration.config_flows import (
 )
 from tests.integration.fake_server import SERVER_ID, TOKEN, FakeServer
 from tests.integration.flows import filled
+from tests.integration.wyoming_peer import peer
 
 if TYPE_CHECKING:
     from homeassistant.core import HomeAssistant
     from pytest_homeassistant_custom_component.common import MockConfigEntry
+
+    from tests.integration.wyoming_peer import Client
 
 
 async def test_person_who_types_the_address_gets_an_entry_without_keys(
@@ -89,6 +93,24 @@ async def test_what_is_no_host_is_said_at_its_field(hass: HomeAssistant, server:
     assert (await answer(hass, result, **address(server)))["step_id"] == "keys"
 
 
+async def test_port_of_wyoming_is_known_for_what_it_is(hass: HomeAssistant, server: FakeServer) -> None:
+    async def refuse(client: Client) -> None:
+        await client.reader.readline()
+
+    async with peer(refuse) as wyoming:
+        with patch("custom_components.stt_failover.config_flow.WYOMING_PORT", wyoming.port):
+            result = await start(hass)
+            result = await answer(hass, result, **address(server, port=wyoming.port))
+            assert result["errors"] == {CONF_PORT: "wyoming_port"}
+            assert result["description_placeholders"]["port"] == "10380"
+    assert (await answer(hass, result, **address(server)))["step_id"] == "keys"
+
+
+async def test_api_on_the_port_of_wyoming_is_taken(hass: HomeAssistant, server: FakeServer) -> None:
+    with patch("custom_components.stt_failover.config_flow.WYOMING_PORT", server.port):
+        assert (await connected(hass, server))["step_id"] == "keys"
+
+
 async def test_port_is_a_port(hass: HomeAssistant, server: FakeServer) -> None:
     result = await start(hass)
     with pytest.raises(InvalidData):
@@ -125,15 +147,6 @@ async def test_server_in_the_network_needs_its_token_only(hass: HomeAssistant, s
     assert result["type"] is FlowResultType.CREATE_ENTRY
     assert result["data"] == address(server)
     assert result["result"].unique_id == SERVER_ID
-
-
-async def test_server_that_moves_in_the_network_is_followed(
-    hass: HomeAssistant, server: FakeServer, entry: MockConfigEntry
-) -> None:
-    hass.config_entries.async_update_entry(entry, data=address(server, host="old.local", port=1))
-    result = await start(hass, SOURCE_ZEROCONF, mdns(server, id=SERVER_ID))
-    assert result["reason"] == "already_configured"
-    assert entry.data == address(server)
 
 
 async def test_announcement_without_an_id_is_no_server(hass: HomeAssistant, server: FakeServer) -> None:

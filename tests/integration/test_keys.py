@@ -50,6 +50,25 @@ async def test_key_that_does_not_work_is_said_at_its_field_and_not_saved(
     assert server.stored == {"ASSEMBLYAI_API_KEY": KEY, "WHISPER_SERVICE_URL": WORKER}
 
 
+async def test_keys_of_a_worker_that_moves_are_given_again(hass: HomeAssistant, server: FakeServer) -> None:
+    for name in ("WHISPER_API_KEY", "WHISPER_PROXY_KEY"):
+        server.settings[name] = {"value": None, "source": "stored", "is_set": True}
+    server.settings["WHISPER_PROXY_SECRET"] = {"value": None, "source": "environment", "is_set": True}
+    server.settings["WHISPER_SERVICE_URL"] = {"value": "ws://192.168.1.19:10301", "source": "stored"}
+    result = await connected(hass, server)
+    given = filled(result) | {"whisper_service_url": WORKER, "whisper_api_key": KEY}
+    result = await answer(hass, result, **given)
+    assert result["errors"] == {"whisper_proxy_key": "key_again"}
+    assert not server.bodies("POST", "/api/test")
+    result = await answer(hass, result, **given | {"whisper_proxy_key": ""})
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    assert server.stored == {
+        "WHISPER_SERVICE_URL": WORKER,
+        "WHISPER_API_KEY": KEY,
+        "WHISPER_PROXY_KEY": None,
+    }
+
+
 async def test_key_can_be_saved_although_its_service_is_away(hass: HomeAssistant, server: FakeServer) -> None:
     server.results["assemblyai"] = REFUSED | {"code": "unreachable"}
     result = await connected(hass, server)

@@ -125,6 +125,20 @@ async def test_order_that_makes_no_sense_is_said_and_can_be_mended(
     assert server.stored == {"BACKENDS": ["local"]}
 
 
+async def test_bounds_of_hedging_that_cross_are_said_and_can_be_mended(
+    hass: HomeAssistant, server: FakeServer, entry: MockConfigEntry
+) -> None:
+    result = await start(hass, entry)
+    given = filled(result)
+    given["deadlines"] |= {"hedge_min": 2.0, "hedge_max": 1.0}
+    result = await answer(hass, result, given)
+    assert result["errors"] == {"base": "hedge_order"}
+    assert filled(result)["deadlines"]["hedge_min"] == 2.0
+    del given["deadlines"]["hedge_max"]
+    await answer(hass, result, given)
+    assert server.stored == {"HEDGE_MIN": 2.0}
+
+
 async def test_what_the_environment_fixes_is_shown_and_left_alone(
     hass: HomeAssistant, server: FakeServer, entry: MockConfigEntry
 ) -> None:

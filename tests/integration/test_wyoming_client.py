@@ -55,7 +55,7 @@ class Microphone:
 
 
 def _at(server: Peer) -> Server:
-    return Server(server.uri, "host.invalid")
+    return Server(server.uri, "127.0.0.1")
 
 
 async def _hear(
@@ -382,6 +382,16 @@ def test_server_that_listens_everywhere_is_reached_where_its_api_is(
     uri: str, expected: tuple[str, int]
 ) -> None:
     assert Server(uri, "ha.local").address() == expected
+
+
+@pytest.mark.parametrize("named", ["127.0.0.1", "127.0.1.1", "[::1]", "localhost"])
+def test_server_that_hears_its_own_machine_only_is_not_looked_for_on_this_one(named: str) -> None:
+    uri = f"tcp://{named}:10300"
+    with pytest.raises(NoAnswerError, match=r"set its URI to tcp://0\.0\.0\.0:10300$") as caught:
+        Server(uri, "192.168.1.5").address()
+    assert caught.value.code == "unreachable"
+    for own in ("127.0.0.1", "::1", "localhost"):
+        assert Server(uri, own).address() == (named.strip("[]"), 10300)
 
 
 @pytest.mark.parametrize("uri", ["", "unix:///run/stt.sock", "stdio://", "tcp://host", "tcp://host:99999999"])

@@ -206,8 +206,8 @@ def test_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("change", "next_step"),
     [
-        ({"version": ""}, 'pip install ".[modal]" in the folder of this project'),
-        ({"version": "1.5.4"}, 'pip install ".[modal]" in the folder of this project'),
+        ({"version": ""}, 'pip install "stt-failover[modal]", or ".[modal]" in a copy of the project'),
+        ({"version": "1.5.4"}, 'pip install "stt-failover[modal]", or ".[modal]" in a copy of the project'),
         ({"signed_in": False}, "-m modal setup"),
         ({"secrets": {SECRET: {KEY: "forgotten"}}}, "--new-key"),
     ],

@@ -17,7 +17,7 @@ def test_a_module_that_is_missing_is_an_error_that_says_what_to_install() -> Non
         require("no_such_module_anywhere")
     assert str(error.value) == (
         "Whisper cannot run here (No module named 'no_such_module_anywhere'): "
-        'pip install ".[worker]" in the folder of this project'
+        'pip install "stt-failover[worker]", or ".[worker]" in a copy of the project'
     )
 
 

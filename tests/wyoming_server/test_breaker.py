@@ -120,6 +120,14 @@ def test_rejected_requests_open_it_only_in_a_row_since_one_may_be_that_clients_f
     assert breaker.cause is Cause.OVERLOAD
 
 
+@pytest.mark.parametrize(("told", "pause"), [(60.0, 66.0), (0.0, 5.0), (None, 5.0)])
+def test_an_overloaded_service_may_ask_for_a_longer_pause_and_for_no_shorter_one(
+    breaker: Breaker, told: float | None, pause: float
+) -> None:
+    breaker.fail(OverloadedError("503", told))
+    assert (breaker.cause, breaker.probe_at) == (Cause.OVERLOAD, pytest.approx(1000.0 + pause))
+
+
 @pytest.mark.parametrize("told", [3600.0, 1e9])
 def test_a_told_pause_is_believed_for_an_hour_at_most(breaker: Breaker, told: float) -> None:
     breaker.fail(RateLimitedError("429", told))

@@ -230,7 +230,7 @@ async def test_the_settings_of_the_local_model_reach_it(
 
     def make(model: str, **options: Any) -> SimpleNamespace:
         made.append((model, options))
-        return SimpleNamespace(model=model)
+        return SimpleNamespace(model=model, fetch=None)
 
     monkeypatch.setattr("wyoming_server.build.WhisperTranscriber", make)
     engine = build(

@@ -6,6 +6,7 @@ import pytest
 
 from wyoming_server.costs import Costs
 from wyoming_server.events import BudgetReached, Event
+from wyoming_server.usage import Usage
 
 
 class Calendar:
@@ -106,3 +107,48 @@ def test_other_prices_and_another_budget_count_for_what_was_used_already(
     assert events == [BudgetReached("cloud", 2.0)]
     counted.set_prices({"cloud": 0.1}, 1.0)
     assert not counted.is_over_budget("cloud")
+
+
+def restarted(counted: Costs, calendar: Calendar, events: list[Event], budget: float | None = 0.9) -> Costs:
+    again = costs(calendar, events, budget)
+    again.restore(Usage.from_text(counted.usage.as_text()))
+    return again
+
+
+def test_the_budget_of_a_day_holds_over_a_restart(calendar: Calendar, events: list[Event]) -> None:
+    counted = costs(calendar, events)
+    counted.add("cloud", 5400)
+    counted = restarted(counted, calendar, events)
+    assert not counted.is_over_budget("cloud")
+    counted.add("cloud", 1800)
+    assert events == [BudgetReached("cloud", pytest.approx(0.9))]
+    counted = restarted(counted, calendar, events)
+    assert counted.is_over_budget("cloud")
+    assert (counted.seconds("cloud"), counted.month_seconds("cloud")) == (7200, 7200)
+    calendar.day += timedelta(days=1)
+    assert not counted.is_over_budget("cloud")
+    assert (counted.seconds("cloud"), counted.month_seconds("cloud")) == (0, 7200)
+
+
+def test_a_restarted_server_tells_once_who_is_over_budget(calendar: Calendar, events: list[Event]) -> None:
+    counted = costs(calendar, events)
+    counted.add("cloud", 7200)
+    counted.add("gpu", 60)
+    events.clear()
+    counted = restarted(counted, calendar, events)
+    assert events == [BudgetReached("cloud", pytest.approx(0.9))]
+    counted.add("cloud", 60)
+    assert len(events) == 1
+
+
+def test_the_budget_holds_while_the_clock_is_not_set_yet(calendar: Calendar, events: list[Event]) -> None:
+    counted = costs(calendar, events)
+    counted.add("cloud", 7200)
+    calendar.day = date(1970, 1, 1)
+    counted = restarted(counted, calendar, events)
+    assert counted.is_over_budget("cloud")
+    calendar.day = date(2026, 11, 24)
+    assert counted.is_over_budget("cloud")
+    calendar.day = date(2026, 11, 25)
+    assert not counted.is_over_budget("cloud")
+    assert counted.month_dollars("cloud") == pytest.approx(0.9)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -569,6 +571,40 @@ async def test_client_that_falls_silent_in_an_utterance_is_answered_and_closed()
         await client.send_bytes(encoded(START) + encoded(chunk))
         assert await client.rest() == ["transcript"]
     assert backend.asked[0].received == VOICE
+
+
+async def ping_on(client: Client) -> None:
+    with suppress(ConnectionError):
+        while True:
+            await client.send(Ping().event())
+            await asyncio.sleep(0.01)
+
+
+async def test_utterance_that_pings_keep_open_is_answered_once_it_is_twice_as_late_as_it_may_be_long() -> (
+    None
+):
+    backend = listener()
+    async with serving(backend, max_utterance=0.7, idle_timeout=0.5) as server, connected(server) as client:
+        await client.send(START)
+        await client.speak(VOICE)
+        pinging = asyncio.create_task(ping_on(client))
+        heard = await client.rest()
+        pinging.cancel()
+        assert [name for name in heard if name != "pong"] == ["transcript"]
+    assert backend.asked[0].received == VOICE
+
+
+async def test_what_came_while_the_process_was_suspended_is_read_before_the_client_counts_as_silent() -> None:
+    backend = listener()
+    async with serving(backend, idle_timeout=0.2) as server, connected(server) as client:
+        await client.send(START)
+        await client.speak(VOICE)
+        await client.settle()
+        rest = encoded(AudioChunk(16_000, 2, 1, VOICE).event()) + encoded(STOP)
+        client.writer.write(rest)
+        time.sleep(0.5)  # noqa: ASYNC251 - nothing goes on meanwhile
+        assert await client.text() == "open the door"
+    assert backend.asked[0].received == VOICE * 2
 
 
 async def test_client_that_awaits_its_answer_in_silence_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:

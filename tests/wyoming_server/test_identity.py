@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from wyoming_server.identity import establish
+from wyoming_server.identity import establish, keep_id
 from wyoming_server.settings import load
 from wyoming_server.store import Kept, Store, StoreError
 
@@ -102,3 +102,21 @@ class NoRoom(Store):
 
     def read(self) -> Kept:
         return Kept()
+
+
+def test_an_id_without_an_api_is_kept_and_no_token_is_made_that_nobody_would_see(tmp_path: Path) -> None:
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps({"DEADLINE": 5}))
+    own_id = keep_id(Store(str(path)))
+    assert json.loads(path.read_text()) == {"SERVER_ID": own_id, "DEADLINE": 5}
+    assert keep_id(Store(str(path))) == own_id
+    _, identity = start(path)
+    assert (identity.server_id, identity.is_new) == (own_id, True)
+
+
+def test_an_id_that_cannot_be_kept_lasts_until_the_server_stops(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    assert len(keep_id(NoRoom(str(tmp_path / "file" / "settings.json")))) == 32
+    assert "the server's id will be another after a restart" in caplog.text

@@ -2,6 +2,12 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+import subprocess
+import sys
+import threading
+import warnings
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -42,6 +48,7 @@ OUR_LOGGERS = ("stt_failover", "wyoming_server", "modal_whisper")
 def set_up() -> Iterator[Callable[..., None]]:
     """log.set_up in a process that has no log yet."""
     handlers = logging.root.handlers
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
 
     def anew(log_format: str, *, debug: bool) -> None:
         logging.root.handlers = []
@@ -49,6 +56,8 @@ def set_up() -> Iterator[Callable[..., None]]:
 
     yield anew
     logging.root.handlers = handlers
+    sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
+    logging.captureWarnings(capture=False)
 
 
 @pytest.mark.parametrize(
@@ -141,15 +150,164 @@ def test_json_lines_can_be_read_by_machines(
     log.log_event(Answered("whisper", 212.3, 3.0))
     logging.getLogger("wyoming_server.x").warning('two\nlines, "quoted", %s', "größer")
     shown = capsys.readouterr().err
-    assert "größer" in shown
+    assert shown.isascii()
     first, second = (json.loads(line) for line in shown.splitlines())
-    assert first.pop("time")
+    assert list(first)[:4] == ["time", "level", "logger", "message"]
+    at = first.pop("time")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", at)
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(at)) < timedelta(minutes=5)
     assert first == {
         "level": "INFO",
         "logger": "stt_failover",
         "message": "whisper answered 212 ms after the last sample",
+        "event": "answered",
+        "backend": "whisper",
+        "ms": 212.3,
+        "audio_seconds": 3.0,
     }
     assert second["message"] == 'two\nlines, "quoted", größer'
+
+
+@pytest.mark.parametrize(
+    ("event", "fields"),
+    [
+        (
+            BackendConnected("assemblyai", 123.4567),
+            {"event": "connected", "backend": "assemblyai", "ms": 123.457},
+        ),
+        (
+            BackendFailed("assemblyai", REFUSED, "whisper", 1.25),
+            {
+                "event": "failed",
+                "backend": "assemblyai",
+                "code": "sign-in-refused",
+                "successor": "whisper",
+                "audio_seconds": 1.25,
+            },
+        ),
+        (
+            AttemptStarted("whisper", Reason.HEDGE, 2.5),
+            {"event": "attempt", "backend": "whisper", "reason": "hedge", "audio_seconds": 2.5},
+        ),
+        (
+            BreakerChanged("whisper", State.OPEN, Cause.NETWORK, 9.7),
+            {
+                "event": "breaker",
+                "backend": "whisper",
+                "state": "open",
+                "cause": "network",
+                "retry_seconds": 9.7,
+            },
+        ),
+        (
+            BreakerChanged("whisper", State.CLOSED, None, None),
+            {
+                "event": "breaker",
+                "backend": "whisper",
+                "state": "closed",
+                "cause": None,
+                "retry_seconds": None,
+            },
+        ),
+        (BudgetReached("assemblyai", 0.5), {"event": "budget", "backend": "assemblyai", "dollars": 0.5}),
+        (Answered("", 0.0, 1.5), {"event": "silent", "audio_seconds": 1.5}),
+        (
+            Unanswered(AllFailedError({"assemblyai": REFUSED}), 2.5),
+            {"event": "unanswered", "code": "all-backends-failed", "audio_seconds": 2.5},
+        ),
+    ],
+    ids=lambda item: type(item).__name__ if not isinstance(item, dict) else "",
+)
+def test_facts_are_fields_of_their_json_line(
+    event: Event, fields: dict[str, object], set_up: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_up("json", debug=True)
+    log.log_event(event)
+    entry = json.loads(capsys.readouterr().err)
+    assert {
+        name: entry[name] for name in entry if name not in ("time", "level", "logger", "message")
+    } == fields
+
+
+NASTY = "one\ntwo\r\x1b[31m\x00\x7f\x85\u2028three\udc80"
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_what_strangers_send_makes_no_line_of_its_own(
+    log_format: str, set_up: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_up(log_format, debug=False)
+    logging.getLogger("wyoming_server.x").warning("they sent %s", NASTY)
+    shown = capsys.readouterr().err
+    assert len(shown.splitlines()) == 1
+    assert shown[:-1].isprintable()
+    if log_format == "json":
+        assert json.loads(shown)["message"] == f"they sent {NASTY}"
+    else:
+        assert r"one\ntwo\r\x1b[31m\x00\x7f\x85\u2028three\udc80" in shown
+
+
+def test_a_warning_of_python_is_one_line(
+    set_up: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_up("text", debug=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logging.captureWarnings(capture=False)
+        logging.captureWarnings(capture=True)
+        warnings.warn("careful", stacklevel=1)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "UserWarning: careful" in line
+
+
+STRAYS = """
+import asyncio, logging, threading, warnings
+from wyoming_server import log
+log.set_up("json", debug=False)
+
+class Broken:
+    def __del__(self):
+        raise KeyError("unraisable")
+
+async def forgotten():
+    asyncio.get_running_loop().create_future().set_exception(ValueError("asyncio"))
+
+warnings.warn("careful")
+logging.getLogger("some.library").error("library")
+thread = threading.Thread(target=lambda: 1 / 0, name="worker")
+thread.start()
+thread.join()
+Broken()
+asyncio.run(forgotten())
+raise RuntimeError("uncaught")
+"""
+
+
+def test_what_python_and_libraries_complain_of_is_json_too() -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", STRAYS], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert run.returncode == 1
+    entries = [json.loads(line) for line in run.stderr.splitlines()]
+    assert [entry["logger"] for entry in entries] == [
+        "py.warnings",
+        "some.library",
+        "stt_failover.strays",
+        "stt_failover.strays",
+        "asyncio",
+        "stt_failover.strays",
+    ]
+    warning, _, thread, unraisable, forgotten, uncaught = entries
+    assert "UserWarning: careful" in warning["message"]
+    assert thread["message"] == "worker ended by ZeroDivisionError"
+    for entry, end in [
+        (thread, "ZeroDivisionError: division by zero"),
+        (unraisable, "KeyError: 'unraisable'"),
+        (forgotten, "ValueError: asyncio"),
+        (uncaught, "RuntimeError: uncaught"),
+    ]:
+        assert entry["traceback"].endswith(end)
+    assert (uncaught["level"], uncaught["message"]) == ("CRITICAL", "nobody has caught RuntimeError")
 
 
 def test_a_traceback_stays_within_its_json_line(

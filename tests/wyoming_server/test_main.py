@@ -9,6 +9,7 @@ import pytest
 import wyoming_server.__main__ as command_line
 import wyoming_server.client
 import wyoming_server.run
+from modal_whisper.extras import how_to_install
 from modal_whisper.version import __version__
 from tests.processes import environment
 from wyoming_server.client import Answer, TranscribeError
@@ -286,5 +287,5 @@ def test_without_the_servers_packages_one_line_says_how_to_get_them() -> None:
     done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("stt-failover: the server is not installed here (")
-    assert done.stderr.endswith('pip install ".[server]" in the folder of this project\n')
+    assert done.stderr.endswith(f"{how_to_install('server')}\n")
     assert done.stderr.count("\n") == 1

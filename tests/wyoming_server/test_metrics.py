@@ -76,6 +76,13 @@ def test_attempts_count_by_why_and_what_became_of_them_and_failures_by_their_cod
     assert tally.failures == {("assemblyai", "unreachable"): 2}
 
 
+def test_an_answer_by_another_backend_than_the_first_is_a_failover() -> None:
+    failed = attempt(outcome=Outcome.FAILED, error="unreachable")
+    won = attempt("local", reason=Reason.FAILED)
+    tally = tally_of(trace(backend="local", attempts=(failed, won)), trace(), trace(backend="", attempts=()))
+    assert tally.failovers == {("assemblyai", "local"): 1}
+
+
 def test_every_reason_has_a_short_name() -> None:
     tally = tally_of(trace(attempts=[attempt(reason=reason) for reason in Reason]))
     assert [reason for _, reason, _ in tally.attempts] == [

@@ -372,9 +372,10 @@ async def test_the_trace_tells_it_all() -> None:
         "disconnected",
     )
     assert (lost.started, lost.connected, lost.first_partial, lost.final) == (0.0, 0.25, 0.75, None)
+    assert lost.over == 1.0
     assert (won.backend, won.reason, won.outcome) == ("backup", Reason.FAILED, Outcome.WON)
     assert (won.started, won.connected, won.first_partial) == (1.0, pytest.approx(1.1), None)
-    assert won.final == pytest.approx(STOP + 0.4)
+    assert won.final == won.over == pytest.approx(STOP + 0.4)
     assert won.bytes_read == len(b"".join(talk(STOP)))
     assert won.dollars == pytest.approx(2 * 1.3)
     assert next(event for event in result.events if isinstance(event, Answered)).ms == pytest.approx(400)

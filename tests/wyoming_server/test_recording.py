@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 
 from tests.sounds import BYTES_PER_MS, silence, speech
 from tests.virtual_clock import virtual_clock
-from wyoming_server.recording import Reader, Recording
+from wyoming_server.recording import Pool, Reader, Recording
 
 
 def new_recording(max_seconds: float = 60.0) -> Recording:
@@ -347,3 +347,72 @@ async def test_a_reader_that_is_closed_waits_for_nothing_any_more() -> None:
     await asyncio.wait([waiting])
     await frames.aclose()
     assert recording._waiting == []
+
+
+# What many recordings may hold together
+
+
+def sharing(pool: Pool, max_seconds: float = 60.0) -> Recording:
+    return Recording(max_seconds=max_seconds, clock=lambda: 0.0, pool=pool)
+
+
+def test_the_only_recording_of_a_pool_may_fill_it() -> None:
+    recording = sharing(Pool(9601))
+    recording.write(bytes(9000))
+    assert recording.ended_at is None
+    recording.write(bytes(9000))
+    assert recording.is_capped
+    assert recording.seconds == 0.3
+
+
+def test_where_a_pool_is_full_those_with_less_than_their_share_go_on() -> None:
+    pool = Pool(30_000)
+    long, short, other = (sharing(pool) for _ in range(3))
+    long.write(bytes(30_000))
+    short.write(bytes(9000))
+    assert long.is_capped
+    assert not short.is_capped
+    other.write(bytes(11_000))
+    assert other.is_capped
+    assert other.seconds * 32_000 == 10_000
+
+
+def test_a_recording_that_was_released_holds_nothing_and_still_knows_its_length() -> None:
+    pool = Pool(30_000)
+    first, second = sharing(pool), sharing(pool)
+    first.write(bytes(29_000))
+    first.release()
+    first.release()
+    first.write(bytes(1000))
+    assert (first.seconds, first.ended_at) == (29_000 / 32_000, 0.0)
+    second.write(bytes(29_000))
+    assert not second.is_capped
+
+
+@virtual_clock
+async def test_a_reader_that_is_left_behind_by_the_release_comes_to_the_end() -> None:
+    recording = new_recording()
+    recording.write(numbered(120))
+    async with aclosing(recording.frames()) as frames:
+        assert await anext(frames)
+        recording.release()
+        assert [frame async for frame in frames] == []
+
+
+@given(
+    writes=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3000)), max_size=60),
+    most=st.integers(1, 20_000),
+)
+def test_recordings_never_hold_more_than_twice_what_their_pool_may(
+    writes: list[tuple[int, int]], most: int
+) -> None:
+    pool = Pool(most)
+    recordings = [sharing(pool) for _ in range(10)]
+    for number, count in writes:
+        recordings[number].write(bytes(2 * count))
+        if number == 9:
+            recordings[9].release()
+    assert sum(len(recording._pcm) for recording in recordings) <= 2 * most
+    for recording in recordings:
+        recording.release()
+    assert pool._held == 0

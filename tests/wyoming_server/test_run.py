@@ -37,6 +37,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 VOICE = speech(600)
+_INTO_A_BROKEN_PIPE = """
+import os, sys
+read, written = os.pipe()
+for number in (1, 2):
+    os.dup2(written, number)
+os.close(read)
+os.close(written)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 class Quitter(ScriptedBackend):
@@ -110,16 +119,18 @@ def test_idle_server_ends_at_once_though_the_model_is_being_loaded(number: signa
     assert "Traceback" not in server.log
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 async def test_utterance_in_flight_is_answered_before_the_end(
-    worker: tuple[str, ScriptedTranscriber, threading.Event],
+    worker: tuple[str, ScriptedTranscriber, threading.Event], number: signal.Signals
 ) -> None:
     url, transcriber, let_go = worker
     settings = {"BACKENDS": "whisper", "WHISPER_SERVICE_URL": url, "WHISPER_TIMEOUT": "30", "DEADLINE": "30"}
     async with processes.on_thread(processes.server(**settings)) as server, connected(server) as client:
         await client.say(VOICE)
         await transcriber.wait_asked()
-        server.send(signal.SIGTERM)
+        server.send(number)
         await asyncio.to_thread(server.wait_logged, "stopping")
+        server.send(signal.SIGHUP)  # a terminal that closes may send several
         let_go.set()
         assert await client.text() == "open the door"
         assert await client.rest() == []
@@ -127,11 +138,77 @@ async def test_utterance_in_flight_is_answered_before_the_end(
     assert transcriber.asked[0].pcm == VOICE
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_second_signal_ends_the_process_without_the_answers(
+    worker: tuple[str, ScriptedTranscriber, threading.Event], number: signal.Signals
+) -> None:
+    url, transcriber, _ = worker
+    settings = {"BACKENDS": "whisper", "WHISPER_SERVICE_URL": url, "WHISPER_TIMEOUT": "30", "DEADLINE": "30"}
+    async with processes.on_thread(processes.server(**settings)) as server, connected(server) as client:
+        await client.say(VOICE)
+        await transcriber.wait_asked()
+        server.send(signal.SIGTERM)
+        await asyncio.to_thread(server.wait_logged, "stopping")
+        server.send(number)
+        assert await client.rest() == []
+        assert await asyncio.to_thread(server.wait) == 0
+    assert "stopping at once" in server.log
+    assert "Traceback" not in server.log
+
+
+async def test_server_that_outlives_its_terminal_goes_on() -> None:
+    command = ["nohup", processes.SERVER]
+    port = processes.free_port()
+    settings = {"BACKENDS": "local", "URI": f"tcp://127.0.0.1:{port}"}
+    process = processes.Process(command, settings, port=port)
+    await asyncio.to_thread(process.wait_listening)
+    for number in (signal.SIGHUP, signal.SIGPIPE):
+        process.send(number)
+    async with connected(process) as client:
+        assert await client.settle() == []
+    assert await asyncio.to_thread(process.stop) == 0
+
+
+@pytest.mark.parametrize("streams", ["0<&- 1>&- 2>&-", "</dev/null 1>/dev/full 2>/dev/full"])
+async def test_server_serves_though_nobody_can_read_what_it_prints_and_logs(
+    worker: tuple[str, ScriptedTranscriber, threading.Event], streams: str
+) -> None:
+    url, _, let_go = worker
+    let_go.set()
+    port, api_port = processes.free_port(), processes.free_port()
+    settings = {"URI": f"tcp://127.0.0.1:{port}", "BACKENDS": "whisper", "WHISPER_SERVICE_URL": url}
+    settings |= {"API_PORT": str(api_port), "SELF_CHECK": "true"}  # both print
+    process = processes.Process(["sh", "-c", f"exec {processes.SERVER} {streams}"], settings, port=port)
+    await asyncio.to_thread(process.wait_listening)
+    async with connected(process) as client:
+        await client.say(VOICE)
+        assert await client.text() == "open the door"
+    assert await asyncio.to_thread(process.stop) == 0
+
+
+async def test_server_serves_though_the_reader_of_its_log_has_left(
+    worker: tuple[str, ScriptedTranscriber, threading.Event],
+) -> None:
+    url, _, let_go = worker
+    let_go.set()
+    port = processes.free_port()
+    settings = {"URI": f"tcp://127.0.0.1:{port}", "BACKENDS": "whisper", "WHISPER_SERVICE_URL": url}
+    settings |= {"API_PORT": str(processes.free_port()), "SELF_CHECK": "true"}
+    process = processes.Process(
+        [sys.executable, "-c", _INTO_A_BROKEN_PIPE, processes.SERVER], settings, port=port
+    )
+    await asyncio.to_thread(process.wait_listening)
+    async with connected(process) as client:
+        await client.say(VOICE)
+        assert await client.text() == "open the door"
+    assert await asyncio.to_thread(process.stop) == 0
+
+
 def test_end_waits_neither_for_services_nor_for_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "_TIDYING_SECONDS", 0.05)
     quitter = Quitter("quitter", Wait.FOREVER)
     built = {"quitter": Built(quitter, LocalOptions(None, ()))}  # type: ignore[arg-type]  # not looked at
-    monkeypatch.setattr(house_module, "build_backends", lambda *_: built)
+    monkeypatch.setattr(house_module, "build_backends", lambda *_, **__: built)
     look_up_ends = threading.Event()
 
     async def main() -> int:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import resource
 import socket
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -195,6 +195,109 @@ async def test_new_client_is_told_when_all_others_await_an_answer() -> None:
             assert await client.text() == "open the door"
         (later,) = await clients(stack, server, 1)
         assert await later.settle() == []
+
+
+async def test_crowd_that_is_turned_away_never_pushes_the_number_of_speakers_over_the_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(handler, "_LINGER_SECONDS", PATIENCE)
+    async with serving(HeldBackend(), max_connections=2) as server, AsyncExitStack() as stack:
+        for client in await clients(stack, server, 2):
+            await client.say(VOICE)
+            await client.settle()
+        for _ in range(5):
+            (late,) = await clients(stack, server, 1)
+            await late.send(START)
+            assert await late.error() == "too-many-connections"
+        assert server.clients == 2
+
+
+async def test_of_a_crowd_that_is_turned_away_the_last_are_told_nothing_so_that_they_cost_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(handler, "_LINGER_SECONDS", PATIENCE)
+    monkeypatch.setattr(server_module, "_MOST_REFUSALS", 2)
+    held = HeldBackend()
+    async with serving(held, max_connections=1) as server, AsyncExitStack() as stack:
+        (busy,) = await clients(stack, server, 1)
+        await busy.say(VOICE)
+        await busy.settle()
+        for client in await clients(stack, server, 2):
+            assert await client.error() == "too-many-connections"
+        for client in await clients(stack, server, 3):
+            with suppress(ConnectionResetError):
+                assert await client.rest() == []
+        held.let_go.set()
+        async with asyncio.timeout(PATIENCE):
+            await server.stop()
+
+
+async def test_client_that_begins_an_utterance_and_leaves_it_at_that_makes_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(handler, "_STALLED_SECONDS", 0.2)
+    held = HeldBackend()
+    async with serving(held, max_connections=3) as server, AsyncExitStack() as stack:
+        waiting, speaking, stalled = await clients(stack, server, 3)
+        await waiting.say(VOICE)
+        await stalled.send(START)
+        await stalled.speak(VOICE[:320])
+        await asyncio.sleep(0.3)  # by which a person would have said more
+        await stalled.settle()  # which is no speech
+        await speaking.send(START)
+        await speaking.speak(VOICE)
+        for client in (waiting, speaking):
+            await client.settle()
+        (late,) = await clients(stack, server, 1)
+        assert await late.settle() == []
+        assert await stalled.rest() == []
+        held.let_go.set()
+        await speaking.finish(VOICE)
+        for client in (waiting, speaking):
+            assert await client.text() == "open the door"
+
+
+async def test_idle_client_makes_room_before_one_that_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handler, "_STALLED_SECONDS", 0.0)
+    async with serving(listener(), max_connections=2) as server, AsyncExitStack() as stack:
+        slow, idle = await clients(stack, server, 2)
+        await slow.send(START)
+        for client in (slow, idle):
+            await client.settle()
+        (late,) = await clients(stack, server, 1)
+        assert await late.settle() == []
+        assert await idle.rest() == []
+        await slow.finish(VOICE)
+        assert await slow.text() == "open the door"
+
+
+async def test_many_long_utterances_at_once_are_cut_short_and_a_short_one_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server_module, "_MOST_AUDIO_BYTES", 20 * len(VOICE))
+    held = HeldBackend()
+    async with serving(held) as server, AsyncExitStack() as stack:
+        *long, short = await clients(stack, server, 4)
+        for client in long:
+            await client.send(START)
+            await client.speak(VOICE * 10, chunk=3200)
+            await client.settle()
+        await short.say(VOICE)
+        await short.settle()
+        held.let_go.set()
+        assert await short.text() == "open the door"
+        for client in long:
+            await client.finish(VOICE)
+            client.half_close()
+            assert await client.rest() == ["transcript"]
+        first, second, third, fourth = (asked.received for asked in held.asked)
+        assert len(first) >= len(second) == 10 * len(VOICE)
+        assert len(third) == 20 * len(VOICE) // 3 // 2 * 2
+        assert fourth == VOICE
+        for _ in range(3):  # those that were answered weigh nothing
+            await short.say(VOICE * 15, chunk=3200)
+            assert await short.text() == "open the door"
+        assert len(held.asked[-1].received) == 15 * len(VOICE)
 
 
 # How it stops

@@ -100,9 +100,11 @@ def test_every_setting_can_be_read_from_a_file_without_the_blanks_around_it(
     shown = {
         "SETTINGS_FILE": stored(tmp_path, {}),
         "API_HOST": "0.0.0.0",
+        "API_TRUSTED": "172.30.32.2",
         "BACKENDS": "local,whisper",
         "STRATEGY": "race",
         "HEDGE_BUDGET": "0.5",
+        "HEDGE_MIN": "1",
         "ASSEMBLYAI_SYNC_URL": "https://sync.eu.assemblyai.com",
         "URI": "unix:///run/stt.sock",
         "LOG_FORMAT": "json",
@@ -164,13 +166,16 @@ def test_a_stored_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Pa
     assert refusal({"SETTINGS_FILE": str(tmp_path)}) == (
         f"SETTINGS_FILE: cannot read {tmp_path} (Is a directory)"
     )
-    for junk in ("", "DEADLINE=5", '{"DEADLINE": 5', "[" * 100_000, '{"DEADLINE": ' + "9" * 5000 + "}"):
+    for junk in ("DEADLINE=5", '{"DEADLINE": 5', "[" * 100_000, '{"DEADLINE": ' + "9" * 5000 + "}"):
         path = stored(tmp_path, junk)
-        assert refusal({"SETTINGS_FILE": path}) == f"SETTINGS_FILE: {path} holds no JSON"
+        assert refusal({"SETTINGS_FILE": path}) == (
+            f"SETTINGS_FILE: {path} holds no JSON; correct it, or remove it to begin anew"
+        )
     for other in ("[]", "5", "null", '"text"'):
         path = stored(tmp_path, other)
         assert refusal({"SETTINGS_FILE": path}) == (
-            f"SETTINGS_FILE: {path} must hold one JSON object of settings"
+            f"SETTINGS_FILE: {path} must hold one JSON object of settings; "
+            "correct it, or remove it to begin anew"
         )
 
 
@@ -193,6 +198,7 @@ WRONG = [
     ("DEBUG", "maybe", "takes true or false"),
     ("ENDPOINTING", "maybe", "takes true or false"),
     ("API_HOST", "", "takes an address of this machine, such as 127.0.0.1 or 0.0.0.0"),
+    ("API_TRUSTED", "localhost", "takes IP addresses such as 172.30.32.2 with commas between them"),
     ("API_PORT", "65536", "takes a whole number from 0 to 65535"),
     ("WHISPER_ENABLED", "maybe", "takes true or false"),
     ("LOCAL_ENABLED", "maybe", "takes true or false"),
@@ -245,6 +251,13 @@ def test_a_wrong_value_is_one_line_that_names_the_setting_and_what_it_takes(
     assert refusal({name: value}) == f"{name} {takes}, not {value!r}"
     if value:  # an empty variable counts as not set
         assert refusal({}, {name: value}) == f"{name} {takes}, not {value!r}"
+
+
+def test_the_bounds_of_hedging_do_not_cross() -> None:
+    assert refusal({"HEDGE_MIN": "2"}) == "HEDGE_MIN takes up to HEDGE_MAX (1.5), not 2"
+    assert refusal({"HEDGE_MIN": "2", "HEDGE_MAX": "1"}) == "HEDGE_MIN takes up to HEDGE_MAX (1), not 2"
+    assert refusal({"HEDGE_MAX": "0.2"}) == "HEDGE_MAX takes HEDGE_MIN (0.3) or more, not 0.2"
+    assert load({"HEDGE_MIN": "2", "HEDGE_MAX": "2"}, {}).hedge_min == 2
 
 
 def test_only_free_text_has_no_wrong_value() -> None:

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
 from wyoming_server.events import Answered, Traced
-from wyoming_server.statistics import Day, History, Statistics
+from wyoming_server.statistics import Day, History, Hours, Statistics
 from wyoming_server.trace import AttemptTrace, Outcome, Reason, Trace
 
 HOUR = 3600.0
@@ -142,3 +142,72 @@ def test_no_more_than_fifty_traces_are_kept(clock: Clock) -> None:
     for number in range(60):
         history(Traced(trace(f"b{number}")))
     assert [dated.trace.backend for dated in history.latest] == [f"b{number}" for number in range(10, 60)]
+
+
+class Wall:
+    """The clock on the wall, in a country half an hour off."""
+
+    def __init__(self) -> None:
+        self.time = datetime(2026, 11, 24, 12, 40, tzinfo=timezone(timedelta(hours=5, minutes=30)))
+
+    def __call__(self) -> datetime:
+        return self.time
+
+
+def test_the_hours_of_a_day_are_those_of_the_clock_on_the_wall() -> None:
+    hours = Hours(wall := Wall())
+    for item in (trace(ms=10), trace("b", "a", "b", ms=30), trace(ms=20), FAILED, SILENT, LEFT):
+        hours(Traced(item))
+    hours(Answered("a", 40.0, 2.0))
+    wall.time += timedelta(minutes=20)
+    hours(Traced(trace(ms=50)))
+    latest = hours.latest
+    assert len(latest) == 24
+    assert [hour.utterances for hour in latest[:-2]] == [0] * 22
+    before, now = latest[-2:]
+    assert (now.start, now.utterances, now.backends) == (wall.time, 1, {"a": 1})
+    assert before.start == wall.time - timedelta(hours=1)
+    shown = json.loads(json.dumps(before.as_json()))
+    assert shown == {
+        "from": "2026-11-24T12:00:00+05:30",
+        "utterances": 4,
+        "answered": 3,
+        "failovers": 1,
+        "median_ms": 20.0,
+        "backends": {"a": 2, "b": 1},
+    }
+    assert latest[0].as_json()["median_ms"] is None
+
+
+def test_an_answer_that_is_nobodys_counts_as_an_answer_of_the_hour() -> None:
+    hours = Hours(Wall())
+    hours(Traced(trace("", "a")))  # somebody made a noise, and nobody had words for it
+    assert (hours.latest[-1].answered, hours.latest[-1].failovers, hours.latest[-1].backends) == (1, 0, {})
+
+
+def test_hours_older_than_a_day_are_forgotten() -> None:
+    hours = Hours(wall := Wall())
+    for _ in range(100):
+        hours(Traced(trace()))
+        wall.time += timedelta(hours=1)
+    assert [hour.utterances for hour in hours.latest] == [1] * 23 + [0]
+    assert len(hours._hours) <= 24
+    wall.time += timedelta(days=3)
+    assert not any(hour.utterances for hour in hours.latest)
+
+
+def test_a_clock_that_is_put_back_leaves_no_hours_of_the_future() -> None:
+    hours = Hours(wall := Wall())
+    hours(Traced(trace()))
+    wall.time -= timedelta(hours=2)
+    hours(Traced(trace()))
+    assert [hour.utterances for hour in hours.latest] == [0] * 23 + [1]
+    assert len(hours._hours) == 1
+
+
+def test_a_busy_hour_remembers_a_bounded_number_of_waits() -> None:
+    hours = Hours(Wall())
+    for _ in range(2_000):
+        hours(Traced(trace()))
+    assert hours.latest[-1].answered == 2_000
+    assert len(next(iter(hours._hours.values())).times) == 500

@@ -31,6 +31,9 @@ URL_OR_NOTHING = take.url("https", optional=True)
         (take.words, "", ()),
         (take.words, ["a", " b ", ""], ("a", "b")),
         (take.words, ("a,b",), ("a,b",)),
+        (take.addresses, "172.30.32.2, ::1", ("172.30.32.2", "::1")),
+        (take.addresses, ["::FFFF:10.0.0.1", "2001:db8:0::1"], ("10.0.0.1", "2001:db8::1")),
+        (take.addresses, "", ()),
         (take.folder, "/a/b", Path("/a/b")),
         (take.folder, Path("/a"), Path("/a")),
         (take.folder, "a", Path("a")),
@@ -78,6 +81,12 @@ def test_it_takes(validator: Callable[[Any], Any], value: Any, taken: Any) -> No
         ),
         (take.flag, ["", "maybe", "2", None, 0, 1, 2, [], {}, 1.0], "takes true or false"),
         (take.words, [None, 5, True, {"a": 1}, ["a", 5], [["a"]]], "takes words with commas between them"),
+        (
+            take.addresses,
+            ["localhost", "10.0.0.0/8", "10.0.0.1:80", "*", "010.0.0.1", ["10.0.0.1", "x"]],
+            "takes IP addresses such as",
+        ),
+        (take.addresses, [None, 5, [5]], "takes words with commas between them"),
         (take.folder, ["", "  "], "takes the path of a folder"),
         (take.folder, ["~nobody-of-that-name"], "takes the path of a folder, whose ~ must be known"),
         (

@@ -25,21 +25,22 @@ class Attempts:
 
     def wait(self, address: str) -> float:
         """Seconds until that address may try again; 0 where it may now."""
-        failures = self._failures.get(_network(address))
+        failures = self._failures.get(network_of(address))
         if failures is None or len(failures) < _ALLOWED:
             return 0.0
         return max(failures[0] + _WINDOW_SECONDS - self._clock(), 0.0)
 
     def fail(self, address: str) -> None:
         """That address has tried a wrong token."""
-        network = _network(address)
+        network = network_of(address)
         self._failures.setdefault(network, deque(maxlen=_ALLOWED)).append(self._clock())
         self._failures.move_to_end(network)
         while len(self._failures) > _ADDRESSES:
             self._failures.popitem(last=False)
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
+    """The address itself, or of an IPv6 address the network that one stranger has at least."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from itertools import permutations
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from aiohttp import web
 
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
 
     from wyoming_server.house import House
 
+_NO_UTTERANCES: Final = {
+    **{(name, "answered"): 0 for name in BACKENDS},
+    **{("", outcome): 0 for outcome in ("silent", "failed", "abandoned")},
+}
+_NO_FAILOVERS: Final = dict.fromkeys(permutations(BACKENDS, 2), 0)
+# Both are told from the start: Prometheus sees no increase in what was not there before.
+
 
 class MetricsPage:
     """Counts from now on; `connections` tells how many are open, by kind."""
@@ -32,11 +40,12 @@ class MetricsPage:
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Everything as it is now, in the format that the client prefers."""
         # Only those who scrape pay for these imports.
-        from prometheus_client import CollectorRegistry  # noqa: PLC0415
+        from prometheus_client import CollectorRegistry, ProcessCollector  # noqa: PLC0415
         from prometheus_client.exposition import choose_encoder  # noqa: PLC0415
 
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self)
+        ProcessCollector(registry=registry)
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(registry), headers={"Content-Type": content_type})
 
@@ -58,7 +67,7 @@ class MetricsPage:
                 "Utterances: answered, silent (nobody spoke), failed or abandoned (the client left).",
                 labels=["backend", "outcome"],
             ),
-            tally.utterances.items(),
+            (_NO_UTTERANCES | tally.utterances).items(),
         )
         histogram = HistogramMetricFamily(
             "stt_failover_transcript_seconds", "From the last sample to the transcript.", labels=["backend"]
@@ -75,6 +84,14 @@ class MetricsPage:
                 labels=["backend", "reason", "outcome"],
             ),
             tally.attempts.items(),
+        )
+        yield _filled(
+            CounterMetricFamily(
+                "stt_failover_failovers",
+                "Utterances answered by another backend (to) than the one that was asked first (from).",
+                labels=["from", "to"],
+            ),
+            (_NO_FAILOVERS | tally.failovers).items(),
         )
         yield _filled(
             CounterMetricFamily(
@@ -107,13 +124,26 @@ class MetricsPage:
         )
         yield _filled(
             CounterMetricFamily(
-                "stt_failover_billed_seconds", "What a backend bills for, this month.", labels=["backend"]
+                "stt_failover_billed_seconds",
+                "Seconds that a backend bills; from nothing again with each month.",
+                labels=["backend"],
             ),
             (((name,), costs.month_seconds(name)) for name in BACKENDS),
         )
+        # Gauges: with another price they go up or down, and a counter must not.
         yield _filled(
-            CounterMetricFamily(
-                "stt_failover_billed_dollars", "What that costs, in US dollars.", labels=["backend"]
+            GaugeMetricFamily(
+                "stt_failover_cost_today_dollars",
+                "What a backend has cost today, by the server's calendar, in US dollars.",
+                labels=["backend"],
+            ),
+            (((name,), costs.dollars(name)) for name in BACKENDS),
+        )
+        yield _filled(
+            GaugeMetricFamily(
+                "stt_failover_cost_month_dollars",
+                "What a backend has cost this month, in US dollars.",
+                labels=["backend"],
             ),
             (((name,), costs.month_dollars(name)) for name in BACKENDS),
         )

@@ -10,6 +10,8 @@ from dataclasses import asdict
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
+from aiohttp import web
+
 from modal_whisper.version import __version__
 from wyoming_server.api import config
 from wyoming_server.api.feed import Feed, SlowReaderError
@@ -23,14 +25,13 @@ from wyoming_server.store import StoreError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
-    from aiohttp import web
-
     from wyoming_server.api.sockets import Sockets
     from wyoming_server.house import House
 
 _LOGGER = logging.getLogger(__name__)
 
 _BODY_SECONDS: Final = 10.0
+_MOST_TESTS: Final = 8
 _SEND_SECONDS: Final = 10.0
 """For a client of the feed to take a message."""
 
@@ -42,6 +43,7 @@ class Pages:
         self._house = house
         self._sockets = sockets
         self._wyoming_uri = wyoming_uri
+        self._tests = 0
         self._feed = Feed(self._status_body, house.history)
         house.listen(self._feed)
         house.observe(lambda _: self._feed.poke())
@@ -58,6 +60,10 @@ class Pages:
         """GET /api/traces."""
         return answer({"traces": [dated.as_json() for dated in self._house.history.latest]})
 
+    async def day(self, _: web.Request) -> web.Response:
+        """GET /api/day."""
+        return answer({"hours": [hour.as_json() for hour in self._house.hours.latest]})
+
     async def config(self, _: web.Request) -> web.Response:
         """GET /api/config."""
         return answer({"settings": config.shown(self._house.settings)})
@@ -67,7 +73,6 @@ class Pages:
         changes = config.changes_in(await _body(request))
         async with _refusing(changes):
             restart = await self._house.change(changes)
-        _LOGGER.info("settings were changed: %s", ", ".join(sorted(changes)) or "none")
         return answer({"settings": config.shown(self._house.settings), "restart": restart})
 
     async def test(self, request: web.Request) -> web.Response:
@@ -75,8 +80,18 @@ class Pages:
         body = await _body(request)
         names = config.names_in(body, BACKENDS)
         changes = config.changes_in(body, is_required=False)
-        async with _refusing(changes):
-            verdicts = await self._house.try_out(names, changes)
+        if self._tests >= _MOST_TESTS:
+            raise ApiError(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "too-many-tests",
+                f"{_MOST_TESTS} tests run or wait already; try again later",
+            )
+        self._tests += 1
+        try:
+            async with _refusing(changes):
+                verdicts = await self._house.try_out(names, changes)
+        finally:
+            self._tests -= 1
         return answer({"results": [_rounded(asdict(verdict)) for verdict in verdicts]})
 
     async def warm(self, _: web.Request) -> web.Response:
@@ -130,6 +145,8 @@ async def _body(request: web.Request) -> dict[str, Any]:
         body = json.loads(raw) if raw.strip() else {}
     except TimeoutError:
         raise bad_request(f"the body did not come within {_BODY_SECONDS:g} s") from None
+    except web.RequestPayloadError:
+        raise bad_request("the body is not encoded as its headers say") from None
     except (ValueError, RecursionError):
         raise bad_request("the body is no JSON") from None
     if not isinstance(body, dict):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from aiohttp import web
 
+from wyoming_server.api.connections import IDLE_SECONDS, LINGERING_SECONDS, Connections
 from wyoming_server.api.guard import MAX_BODY_BYTES, Guard
 from wyoming_server.api.metrics import MetricsPage
 from wyoming_server.api.pages import Pages
+from wyoming_server.api.site import Site
 from wyoming_server.api.sockets import Sockets
 from wyoming_server.api.stt import SttPage
 from wyoming_server.errors import SettingsError
@@ -31,12 +33,16 @@ class Api:
     """
 
     def __init__(self, house: House, token: str, wyoming: WyomingServer) -> None:
+        self._connections = Connections()
+        self._listener: asyncio.Server | None = None
         self._sockets = Sockets()
         self._stt = SttPage(house, self._sockets)
         pages = Pages(house, self._sockets, lambda: wyoming.listening_uri)
         metrics = MetricsPage(house, lambda: {"wyoming": wyoming.clients, "api": len(self._sockets)})
-        guard = Guard(token, asyncio.get_running_loop().time)
-        app = web.Application(middlewares=[guard.middleware], client_max_size=MAX_BODY_BYTES)
+        guard = Guard(token, asyncio.get_running_loop().time, house.settings.api_trusted)
+        app = web.Application(
+            middlewares=[guard.middleware, self._connections.middleware], client_max_size=MAX_BODY_BYTES
+        )
         app.router.add_get("/health", pages.health)
         app.router.add_get("/api/status", pages.status)
         app.router.add_get("/api/config", pages.config)
@@ -45,22 +51,33 @@ class Api:
         app.router.add_post("/api/warm", pages.warm)
         app.router.add_post("/api/close-breakers", pages.close_breakers)
         app.router.add_get("/api/traces", pages.traces)
+        app.router.add_get("/api/day", pages.day)
         app.router.add_get("/api/events", pages.events, allow_head=False)
         app.router.add_get("/ws/stt", self._stt.get, allow_head=False)
         app.router.add_get("/metrics", metrics.get)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+        Site().add_to(app.router)
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            shutdown_timeout=_SHUTDOWN_SECONDS,
+            keepalive_timeout=IDLE_SECONDS,
+            lingering_time=LINGERING_SECONDS,
+        )
 
     @property
     def port(self) -> int:
         """Where it listens."""
-        port: int = self._runner.addresses[0][1]
+        port: int = self._listener.sockets[0].getsockname()[1] if self._listener else 0
         return port
 
     async def start(self, host: str, port: int) -> None:
         """Begin to listen; raises SettingsError where that is not possible."""
         await self._runner.setup()
+        serve = cast("web.Server", self._runner.server)
         try:
-            await web.TCPSite(self._runner, host, port).start()
+            self._listener = await asyncio.get_running_loop().create_server(
+                self._connections.accepting(serve), host, port
+            )
         except (OSError, ValueError) as error:  # ValueError: an impossible host
             await self._runner.cleanup()
             reason = getattr(error, "strerror", None) or error
@@ -70,8 +87,8 @@ class Api:
 
     async def stop(self) -> None:
         """Take no more clients, let the utterances in flight be answered, and close."""
-        for site in list(self._runner.sites):
-            await site.stop()
+        if self._listener:
+            self._listener.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(SHUTDOWN_SECONDS):
                 await self._stt.finish()

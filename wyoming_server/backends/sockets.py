@@ -77,12 +77,12 @@ def error_for_status(status: int, retry_after: str | None) -> BackendError:
     """The error that an HTTP status other than success stands for."""
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.FORBIDDEN):
         return SignInRefusedError(f"sign-in refused (HTTP {status})")
+    # The other form, a date, is not worth a parser here.
+    seconds = float(retry_after) if retry_after and retry_after.isdecimal() else None
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        # The other form, a date, is not worth a parser here.
-        seconds = float(retry_after) if retry_after and retry_after.isdecimal() else None
         return RateLimitedError("too many requests (HTTP 429)", seconds)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return OverloadedError(f"the service has a fault (HTTP {status})")
+        return OverloadedError(f"the service has a fault (HTTP {status})", seconds)
     return RejectedError(f"the service does not take the request (HTTP {status}); check its URL")
 
 

@@ -24,6 +24,7 @@ PAGES = [
     ("POST", "/api/warm"),
     ("POST", "/api/close-breakers"),
     ("GET", "/api/traces"),
+    ("GET", "/api/day"),
     ("GET", "/api/events"),
     ("GET", "/ws/stt"),
     ("GET", "/metrics"),
@@ -81,6 +82,24 @@ async def test_those_with_the_token_come_in(path: Path, headers: dict[str, str])
         assert status == 200
 
 
+@pytest.mark.parametrize("padding", ["", "="])
+async def test_a_browser_can_send_a_token_that_no_subprotocol_can_hold(path: Path, padding: str) -> None:
+    token = "p@ss/word, and+=~?>"
+    encoded = "cEBzcy93b3JkLCBhbmQrPX4_Pg" + 2 * padding
+    async with running(path, ALL, token) as house:
+        for offered, status in (
+            (f"stt-failover, bearer64.{encoded}", 200),
+            (f"bearer64.{encoded}", 401),
+            ("stt-failover, bearer64.cEBzcy93b3Jk", 401),
+            ("stt-failover, bearer64.", 401),
+            ("stt-failover, bearer64.!", 401),
+            ("stt-failover, bearer64.abcde", 401),
+            ("stt-failover, bearer64._w", 401),
+        ):
+            headers = {"Authorization": "", "Sec-WebSocket-Protocol": offered}
+            assert (await house.ask("GET", "/api/status", headers=headers))[0] == status, offered
+
+
 async def test_health_is_for_everybody(path: Path) -> None:
     async with running(path, ALL) as house:
         status, body = await house.ask("GET", "/health", headers={"Authorization": "Bearer wrong"})
@@ -107,6 +126,47 @@ async def test_pages_of_other_sites_are_turned_away(path: Path, origin: str, *, 
         for page in ("/api/status", "/health"):
             status, body = await house.ask("GET", page, headers=headers)
             assert (status, body.get("code")) == ((200, None) if is_let_in else (403, "forbidden"))
+
+
+FOREIGN = {"Authorization": "", "Origin": "http://evil.example"}
+
+
+@pytest.mark.parametrize("trusted", ["127.0.0.1", "172.30.32.2, ::ffff:127.0.0.1"])
+async def test_who_asks_from_a_trusted_address_needs_no_token_and_may_be_called_anything(
+    path: Path, trusted: str
+) -> None:
+    async with running(path, {**ALL, "API_TRUSTED": trusted}) as house:
+        assert (await house.ask("GET", "/api/status", headers=FOREIGN))[0] == 200
+        body = {"settings": {"DEADLINE": 5}}
+        assert (await house.ask("PATCH", "/api/config", body, headers=FOREIGN))[0] == 200
+        assert (await house.ask("GET", "/nowhere", headers=FOREIGN))[1]["code"] == "not-found"
+        assert (await house.ask("POST", "/api/warm", b" " * 100_000, headers=FOREIGN))[0] == 413
+        async with house.client.ws_connect("/api/events", headers=FOREIGN) as feed:
+            assert (await feed.receive_json())["type"] == "status"
+        async with house.client.ws_connect(
+            "/api/events", headers=FOREIGN, protocols=["stt-failover", "bearer.old"]
+        ) as feed:
+            assert feed.protocol == "stt-failover"
+
+
+@pytest.mark.parametrize("trusted", ["", "172.30.32.2", "::1", "127.0.0.2"])
+async def test_nobody_else_is_trusted_whatever_they_claim_to_be(path: Path, trusted: str) -> None:
+    async with running(path, {**ALL, "API_TRUSTED": trusted}) as house:
+        claims = {"X-Forwarded-For": trusted, "X-Real-IP": trusted, "Forwarded": f"for={trusted}"}
+        headers = {"Authorization": "", **claims}
+        assert (await house.ask("GET", "/api/status", headers=headers))[0] == 401
+        assert (await house.ask("GET", "/api/status", headers={**headers, **FOREIGN}))[0] == 403
+
+
+async def test_who_is_trusted_counts_after_a_restart(path: Path) -> None:
+    async with running(path, ALL) as house:
+        body = {"settings": {"API_TRUSTED": ["127.0.0.1"]}}
+        _, answer = await house.ask("PATCH", "/api/config", body)
+        assert answer["restart"] == ["API_TRUSTED"]
+        assert answer["settings"]["API_TRUSTED"] == {"value": ["127.0.0.1"], "source": "stored"}
+        assert (await house.ask("GET", "/api/status", headers={"Authorization": ""}))[0] == 401
+    async with running(path, ALL) as house:
+        assert (await house.ask("GET", "/api/status", headers={"Authorization": ""}))[0] == 200
 
 
 async def test_who_guesses_is_made_to_wait_even_with_the_right_token(path: Path) -> None:

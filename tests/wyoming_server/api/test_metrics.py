@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from contextlib import asynccontextmanager
+from datetime import date
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -14,18 +16,20 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 
 from modal_whisper import __version__
-from tests.engines import new_costs
+from tests.engines import ignore, new_costs
 from tests.fake_backends import CONNECTED, ScriptedBackend, Wait, final
 from tests.sounds import silence, speech
 from tests.wyoming_server.backends.listening import recording_of
 from tests.wyoming_server.backends.servers import serving
 from wyoming_server.api.metrics import MetricsPage
 from wyoming_server.backends.base import Request
+from wyoming_server.costs import Costs
 from wyoming_server.errors import BackendError, SignInRefusedError
 from wyoming_server.events import all_of
 from wyoming_server.hedging import HedgeBudget, Patience, Strategy
 from wyoming_server.live import LiveEngine
 from wyoming_server.race import Rules
+from wyoming_server.settings import BACKENDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -117,6 +121,7 @@ async def test_an_utterance_is_counted_with_who_was_asked_and_who_answered() -> 
         attempts = await scraper.values("stt_failover_attempts_total")
         assert attempts["assemblyai", "failed", "first"] == 1
         assert attempts["local", "won", "failed"] == 1
+        assert await scraper.values("stt_failover_failovers_total") == {("assemblyai", "local"): 1}
         failures = await scraper.values("stt_failover_failures_total")
         assert failures == {("assemblyai", "sign-in-refused"): 1}
         assert await scraper.values("stt_failover_audio_seconds_total") == {(): 1.3}
@@ -166,15 +171,19 @@ async def test_the_breaker_of_each_backend_is_in_one_state() -> None:
 
 
 async def test_what_is_billed_is_told_in_seconds_and_dollars() -> None:
-    house = House(speaking("local"))
+    house, days = House(speaking("local")), [date(2026, 11, 23)]
+    house.costs = Costs({"assemblyai": 36.0}, budget=None, today=lambda: days[-1], listener=ignore)
     async with scraping(house) as scraper:
+        house.costs.add("assemblyai", 25.0)
+        days.append(date(2026, 11, 24))
         house.costs.add("assemblyai", 50.0)
         house.costs.add("whisper", 2.5)
         assert await scraper.values("stt_failover_billed_seconds_total") == {
-            ("assemblyai",): 50,
+            ("assemblyai",): 75,
             ("whisper",): 2.5,
         }
-        assert await scraper.values("stt_failover_billed_dollars_total") == {("assemblyai",): 0.5}
+        assert await scraper.values("stt_failover_cost_today_dollars") == {("assemblyai",): 0.5}
+        assert await scraper.values("stt_failover_cost_month_dollars") == {("assemblyai",): 0.75}
 
 
 async def test_connections_are_those_of_the_moment() -> None:
@@ -184,6 +193,32 @@ async def test_connections_are_those_of_the_moment() -> None:
         connections["wyoming"] = 2
         connections["api"] = 1
         assert await scraper.values("stt_failover_open_connections") == {("wyoming",): 2, ("api",): 1}
+
+
+async def test_what_may_be_watched_for_an_increase_is_there_from_the_start() -> None:
+    async with scraping(House(speaking("local"))) as scraper:
+        families = await scraper.families()
+    samples = families["stt_failover_failovers"].samples
+    assert {(sample.labels["from"], sample.labels["to"], sample.value) for sample in samples} == {
+        (first, answering, 0) for first in BACKENDS for answering in BACKENDS if first != answering
+    }
+    samples = families["stt_failover_utterances"].samples
+    assert {(sample.labels["backend"], sample.labels["outcome"]): sample.value for sample in samples} == {
+        ("assemblyai", "answered"): 0,
+        ("assemblyai_sync", "answered"): 0,
+        ("whisper", "answered"): 0,
+        ("local", "answered"): 0,
+        ("", "silent"): 0,
+        ("", "failed"): 0,
+        ("", "abandoned"): 0,
+    }
+
+
+async def test_the_process_is_told_of_as_everywhere() -> None:
+    async with scraping(House()) as scraper:
+        (start,) = (await scraper.values("process_start_time_seconds")).values()
+        assert 0 <= time.time() - start < 24 * 3600
+        assert await scraper.values("process_resident_memory_bytes")
 
 
 async def test_the_version_is_told() -> None:
@@ -203,9 +238,9 @@ async def test_both_formats_can_be_read_and_name_everything_as_prometheus_does(
         given, text = await scraper.text(accept)
     assert given.startswith(content_type)
     families = list((parse_open if accept else parse_plain)(text))
-    assert len(families) == 10
+    assert len([family for family in families if family.name.startswith("stt_failover_")]) == 12
     for family in families:
-        assert family.name.startswith("stt_failover_")
+        assert family.name.startswith(("stt_failover_", "process_"))
         assert family.documentation
         assert family.samples, family.name
         if family.type == "counter":

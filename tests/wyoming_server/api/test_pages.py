@@ -314,6 +314,19 @@ async def test_traces_are_told_without_words(path: Path) -> None:
         assert "words of" not in str(body)
 
 
+async def test_the_day_is_told_by_the_hour(works: Works, path: Path) -> None:
+    works.scripts["assemblyai"] = lambda: ScriptedBackend("assemblyai", RateLimitedError("no"))
+    async with running(path) as house:
+        await say(house)
+        code, body = await house.ask("GET", "/api/day")
+        assert code == 200
+        assert len(body["hours"]) == 24
+        hour = next(item for item in body["hours"] if item["utterances"])  # the last one, or the one before
+        assert (hour["answered"], hour["failovers"], hour["backends"]) == (1, 1, {"whisper": 1})
+        assert hour["median_ms"] >= 0
+        assert "words of" not in str(body)
+
+
 async def test_the_feed_tells_of_an_outage_and_of_its_end(works: Works, path: Path) -> None:
     works.scripts["assemblyai"] = lambda: ScriptedBackend("assemblyai", SignInRefusedError("no"))
     async with running(path) as house, house.client.ws_connect("/api/events") as feed:

@@ -165,23 +165,25 @@ async def test_a_handshake_that_is_answered_with_another_status(
     assert "stranger" not in str(error)
 
 
-async def test_a_rate_limit_that_says_when_to_come_back() -> None:
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_busy_service_that_says_when_to_come_back(status: int) -> None:
     async def refuse(_: web.Request) -> web.Response:
-        return web.Response(status=429, headers={"Retry-After": "7"})
+        return web.Response(status=status, headers={"Retry-After": "7"})
 
     async with serving(refuse) as port:
         error = await failure_at(port)
-    assert isinstance(error, RateLimitedError)
+    assert isinstance(error, RateLimitedError | OverloadedError)
     assert error.retry_after == 7.0
 
 
 @pytest.mark.parametrize(
     "text", [None, "", "soon", "Wed, 21 Oct 2026 07:28:00 GMT", "-5", "nan", "inf", "1e9", "1_0"]
 )
-def test_a_rate_limit_that_does_not_say_when_in_seconds(text: str | None) -> None:
-    error = error_for_status(429, text)
-    assert isinstance(error, RateLimitedError)
-    assert error.retry_after is None
+def test_a_busy_service_that_does_not_say_when_in_seconds(text: str | None) -> None:
+    for status in (429, 503):
+        error = error_for_status(status, text)
+        assert isinstance(error, RateLimitedError | OverloadedError)
+        assert error.retry_after is None
 
 
 @pytest.mark.parametrize("data", [b"", b"SSH-2.0-OpenSSH_9.2\r\n"])

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.documents.commands import DOCUMENTS, ROOT
 from wyoming_server.settings import SECRETS, Settings, validate
 
-ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "bench" / "README.md"]
+if TYPE_CHECKING:
+    from pathlib import Path
+
 EXAMPLES = dict(re.findall(r"^#([A-Z_]+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
 
 
@@ -25,21 +27,25 @@ def test_the_example_shows_values_that_are_taken() -> None:
 
 @pytest.mark.parametrize("name", sorted(set(EXAMPLES) - SECRETS))
 def test_the_example_shows_the_defaults(name: str) -> None:
-    without_default = {"WHISPER_SERVICE_URL", "KEY_TERMS", "ZEROCONF"}
+    without_default = {"WHISPER_SERVICE_URL", "KEY_TERMS", "ZEROCONF", "API_TRUSTED"}
     if name not in without_default:
         shown = getattr(validate({name: EXAMPLES[name]}), name.lower())
         assert shown == getattr(validate({}), name.lower())
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
 def test_links_lead_somewhere(document: Path) -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text())
-    assert [link for link in links if not (document.parent / link).exists()] == []
+    path = ROOT / document
+    text = path.read_text()
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", text) + re.findall(
+        r'(?:src|srcset|href)="(?!https?:)([^"#]+)"', text
+    )
+    assert [link for link in links if not (path.parent / link).exists()] == []
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
 def test_scripts_that_are_named_are_there(document: Path) -> None:
-    scripts = set(re.findall(r"\bscript/[a-z0-9]+\b", document.read_text()))
+    scripts = set(re.findall(r"\bscript/[a-z0-9_]+(?:\.sh)?\b", (ROOT / document).read_text()))
     assert [script for script in scripts if not (ROOT / script).is_file()] == []
 
 

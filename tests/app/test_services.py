@@ -1,0 +1,217 @@
+"""The services of the app: the real scripts on a stand-in of the Supervisor, once with the real server."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.app.supervisor import ROOTFS, SERVICES, TOKEN, Container, supervisor
+from tests.processes import SERVER, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+RUN = "s6-rc.d/stt-failover/run"
+FINISH = "s6-rc.d/stt-failover/finish"
+DISCOVERY = "scripts/discovery"
+
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("bash") and shutil.which("curl")),
+    reason="this machine has no bash or no curl, as the app's image has",
+)
+
+
+def started_with(container: Container) -> dict[str, str]:
+    """The environment that the script gives to the server."""
+    shows = container.add_program("server", "#!/usr/bin/env bash\nexec env -0\n")
+    container.replaced = {"/opt/stt-failover/bin/stt-failover": str(shows)}
+    done = container.run(RUN)
+    assert done.returncode == 0, done.stderr
+    return dict(line.split("=", 1) for line in done.stdout.split("\0") if line)
+
+
+def asked(address: str, token: str = "") -> Any:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    with urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=10) as answer:
+        return json.load(answer)
+
+
+@contextmanager
+def running(container: Container) -> Iterator[None]:
+    log = (container.root / "log").open("w")
+    # For the rest as in the image, but nobody fetches a model.
+    environment = {**container.environment(), "LOCAL_ENABLED": "false"}
+    process = subprocess.Popen(container.command(RUN), env=environment, stdout=log, stderr=log)
+    try:
+        yield
+    finally:
+        process.terminate()
+        code = process.wait(30)
+        log.close()
+    assert code == 0, (container.root / "log").read_text()
+
+
+def test_home_assistant_is_told_an_address_and_a_token_that_let_it_in(tmp_path: Path) -> None:
+    wyoming, api = free_port(), free_port()
+    with supervisor("stt_failover", "wyoming") as home:
+        container = Container(
+            tmp_path,
+            {"wyoming_discovery": True, "debug": False, "assemblyai_api_key": "a-key"},
+            {
+                "10300": str(wyoming),
+                "10380": str(api),
+                "0.0.0.0": "127.0.0.1",
+                "/opt/stt-failover/bin/stt-failover": str(SERVER),
+            },
+            home.address,
+        )
+        with running(container):
+            told = container.run(DISCOVERY)
+            assert told.returncode == 0, told.stderr
+            assert home.refused == 0
+            message, other = home.messages
+            assert message["service"] == "stt_failover"
+            assert message["config"].keys() == {"host", "port", "token"}
+            assert message["config"]["host"] == socket.gethostname()
+            assert message["config"]["port"] == api
+            assert other == {
+                "service": "wyoming",
+                "config": {"uri": f"tcp://{socket.gethostname()}:{wyoming}"},
+            }
+            token = message["config"]["token"]
+            status = asked(f"http://127.0.0.1:{api}/api/status", token)
+            assert status["wyoming"] == f"tcp://127.0.0.1:{wyoming}"
+            settings = asked(f"http://127.0.0.1:{api}/api/config", token)["settings"]
+            assert settings["ASSEMBLYAI_API_KEY"]["source"] == "environment"
+            assert settings["DEBUG"]["source"] == "default"  # so that Home Assistant may still change it
+            with pytest.raises(urllib.error.HTTPError, match="401"):
+                asked(f"http://127.0.0.1:{api}/api/status")
+    log = (tmp_path / "log").read_text()
+    assert token not in log + told.stdout + told.stderr
+    assert "a-key" not in log
+
+
+def test_home_assistant_alone_is_told_unless_wyoming_is_wanted(tmp_path: Path) -> None:
+    api = free_port()
+    with supervisor("stt_failover", "wyoming") as home, socket.create_server(("127.0.0.1", api)) as listening:
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "api_token").write_text("t" * 43)
+        container = Container(tmp_path, {"wyoming_discovery": False}, {"10380": str(api)}, home.address)
+        asking = subprocess.Popen(container.command(DISCOVERY), env=container.environment())
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(4096)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        assert asking.wait(30) == 0
+    assert [message["service"] for message in home.messages] == ["stt_failover"]
+
+
+def test_a_token_is_made_once_and_readable_for_its_owner_only(tmp_path: Path) -> None:
+    container = Container(tmp_path)
+    environment = started_with(container)
+    kept = tmp_path / "data" / "api_token"
+    assert environment["API_TOKEN_FILE"] == str(kept)
+    token = kept.read_text().strip()
+    assert len(token) >= 32
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    started_with(container)
+    assert kept.read_text().strip() == token
+
+
+def test_a_token_that_was_never_finished_is_made_anew(tmp_path: Path) -> None:
+    container = Container(tmp_path)
+    kept = tmp_path / "data" / "api_token"
+    kept.touch()
+    started_with(container)
+    assert len(kept.read_text().strip()) >= 32
+
+
+def test_a_token_of_ones_own_comes_first(tmp_path: Path) -> None:
+    environment = started_with(Container(tmp_path, {"api_token": "o" * 32}))
+    assert environment["API_TOKEN"] == "o" * 32
+    assert "API_TOKEN_FILE" not in environment
+
+
+def test_only_what_is_set_in_the_app_is_fixed_for_home_assistant(tmp_path: Path) -> None:
+    options = {"debug": True, "local_model": "small", "whisper_api_key": "", "assemblyai_api_key": None}
+    environment = started_with(Container(tmp_path, options))
+    assert environment["DEBUG"] == "true"
+    assert environment["LOCAL_MODEL"] == "small"
+    absent = {"WHISPER_API_KEY", "ASSEMBLYAI_API_KEY", "WHISPER_SERVICE_URL", "API_TOKEN"}
+    assert not absent & environment.keys()
+    assert "DEBUG" not in started_with(Container(tmp_path, {"debug": False}))
+
+
+def test_an_option_reaches_the_server_as_it_was_typed(tmp_path: Path) -> None:
+    typed = "a $HOME `date` \"quoted\" 'twice' \\ * end"
+    assert started_with(Container(tmp_path, {"local_model": typed}))["LOCAL_MODEL"] == typed
+
+
+def test_the_server_trusts_ingress_alone_and_cannot_speak_to_the_supervisor(tmp_path: Path) -> None:
+    environment = started_with(Container(tmp_path))
+    assert environment["API_TRUSTED"] == "172.30.32.2"
+    assert TOKEN not in environment.values()
+
+
+def test_the_server_keeps_everything_in_the_data_of_the_app(tmp_path: Path) -> None:
+    environment = started_with(Container(tmp_path))
+    data = str(tmp_path / "data")
+    assert environment["HOME"] == data
+    assert environment["SETTINGS_FILE"] == f"{data}/settings.json"
+    assert environment["MODEL_DIR"] == f"{data}/models"  # the folder that backups leave out
+
+
+@pytest.mark.parametrize(
+    ("code", "by_signal", "is_lasting", "halts_with"),
+    [
+        ("1", "0", False, None),  # a crash
+        ("256", "9", False, None),  # killed, by a lack of memory for instance
+        ("0", "0", False, None),
+        ("2", "0", False, 2),  # a wrong setting
+        ("1", "0", True, 1),
+        ("256", "11", True, 139),
+    ],
+)
+def test_after_the_end_of_the_server(
+    tmp_path: Path, code: str, by_signal: str, *, is_lasting: bool, halts_with: int | None
+) -> None:
+    (tmp_path / "exitcode").write_text("0\n")
+    container = Container(
+        tmp_path,
+        replaced={
+            "/run/s6-linux-init-container-results/exitcode": str(tmp_path / "exitcode"),
+            "/run/s6/basedir/bin/halt": str(tmp_path / "bin" / "halt"),
+        },
+    )
+    container.add_program("halt", f"#!/usr/bin/env bash\ntouch {tmp_path}/halted\n")
+    container.add_program("s6-permafailon", f"#!/usr/bin/env bash\nexit {125 if is_lasting else 0}\n")
+    assert container.run(FINISH, code, by_signal).returncode == 0
+    assert (tmp_path / "halted").exists() == (halts_with is not None)
+    assert int((tmp_path / "exitcode").read_text()) == (halts_with or 0)
+
+
+def test_every_service_has_what_s6_wants_of_it() -> None:
+    services = {path.name for path in SERVICES.iterdir()} - {"user"}
+    assert {path.name for path in (SERVICES / "user" / "contents.d").iterdir()} == services
+    for name in services:
+        kind = (SERVICES / name / "type").read_text()
+        assert kind in ("longrun\n", "oneshot\n")
+        if kind == "longrun\n":
+            programs = [SERVICES / name / "run", SERVICES / name / "finish"]
+        else:
+            programs = [ROOTFS / (SERVICES / name / "up").read_text().strip().removeprefix("/")]
+        for program in programs:
+            assert os.access(program, os.X_OK), program
+        for dependency in (SERVICES / name / "dependencies.d").iterdir():
+            assert dependency.name in services | {"base"}
