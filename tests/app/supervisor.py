@@ -1,4 +1,4 @@
-"""Stand-ins for what Home Assistant's base image and its Supervisor bring; the app's real scripts run on them."""
+"""Stand-ins for what Home Assistant's base image and its Supervisor bring; the app's scripts run on them."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def supervisor(*allowed: str) -> Iterator[Supervisor]:
 
 @dataclass
 class Container:
-    """A folder that stands for the app's container; its scripts are the real ones with this folder's paths."""
+    """A folder that stands for the app's container; its scripts are the real ones with other paths."""
 
     root: Path
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -120,6 +120,7 @@ class Container:
         (self.root / "data").mkdir(exist_ok=True)
         (self.root / "bin").mkdir(exist_ok=True)
         self.add_program("bashio", _BASHIO)
+        self.add_program("s6-svc", "#!/usr/bin/env bash\n")
 
     def add_program(self, name: str, text: str) -> Path:
         path = self.root / "bin" / name

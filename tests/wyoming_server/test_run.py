@@ -166,6 +166,7 @@ async def test_server_that_outlives_its_terminal_goes_on() -> None:
         process.send(number)
     async with connected(process) as client:
         assert await client.settle() == []
+    assert "stopping" not in process.log
     assert await asyncio.to_thread(process.stop) == 0
 
 

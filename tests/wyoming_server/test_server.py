@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
-from wyoming.audio import AudioStart
+from wyoming.audio import AudioChunk, AudioStart, AudioStop
 
 from tests.fake_backends import CONNECTED, ScriptedBackend, Wait, final
 from tests.fakes import PATIENCE
 from tests.sounds import speech
-from tests.wyoming_server.serving import HeldBackend, connected, serving
+from tests.wyoming_server.serving import HeldBackend, connected, encoded, serving
 from wyoming_server import handler, server as server_module
 from wyoming_server.errors import SettingsError
 
@@ -169,6 +169,20 @@ async def test_clients_that_come_all_at_once_are_kept_within_bounds_and_none_is_
             async with asyncio.timeout(PATIENCE):
                 served.append(b"pong" in await _line(reader))
         assert served == [False] * 38 + [True] * 2
+
+
+async def test_speaker_who_comes_with_a_crowd_is_heard_before_the_crowd_can_push_anybody_out() -> None:
+    async with serving(listener(), max_connections=128) as server, AsyncExitStack() as stack:
+        address = urlsplit(server.uri)
+        said = [START, AudioChunk(16_000, 2, 1, VOICE).event(), AudioStop().event()]
+        speaker = stack.enter_context(socket.create_connection((address.hostname, address.port)))
+        speaker.sendall(b"".join(map(encoded, said)))
+        for _ in range(400):  # without leaving the event loop in between
+            stack.enter_context(socket.create_connection((address.hostname, address.port)))
+        reader, writer = await asyncio.open_connection(sock=speaker)
+        stack.callback(writer.close)
+        async with asyncio.timeout(PATIENCE):
+            assert b"transcript" in await _line(reader)
 
 
 async def _line(reader: asyncio.StreamReader) -> bytes:

@@ -229,6 +229,8 @@ HEADER_VALUES = st.text(LATIN, max_size=20) | st.sampled_from(
         "text/html",
         f"Bearer {WRONG_TOKEN}",
         f"stt-failover, bearer.{WRONG_TOKEN}",
+        "stt-failover, bearer64.!",
+        "stt-failover, bearer64._w",
     ]
 )
 HEADERS = st.lists(st.tuples(HEADER_NAMES, HEADER_VALUES), max_size=4)
@@ -255,6 +257,8 @@ quick = settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @example("PATCH", "//api/config", [], b'{"settings": {"DEADLINE": 5}}')
 @example("PATCH", "/api/config", [("X-HTTP-Method-Override", "GET")], b'{"settings": {"DEADLINE": 5}}')
 @example("GET", "/page/%2e%2e%2f%2e%2e%2fpages.py", [], b"")
+@example("GET", "/api/status", [("Sec-WebSocket-Protocol", "stt-failover, bearer64._w")], b"")
+@example("GET", "/api/status", [("Sec-WebSocket-Protocol", "stt-failover, bearer64.a")], b"")
 def test_without_the_token_nothing_is_told_and_nothing_changes(
     door: Door, method: str, target: str, headers: list[tuple[str, str]], body: bytes
 ) -> None:
@@ -293,6 +297,10 @@ def test_with_the_token_nothing_is_a_fault_of_the_server(
 
 @settings(quick, max_examples=150)
 @given(st.sampled_from(NAMES), VALUES)
+@example("DEADLINE", 10**400)
+@example("MODEL_DIR", "~nobody-of-that-name")
+@example("KEY_TERMS", ["\udc80"])
+@example("WHISPER_SERVICE_URL", "ws://[")
 def test_every_setting_takes_a_value_or_refuses_it(door: Door, name: str, value: Any) -> None:
     async def change() -> None:
         for method, page in (("PATCH", "/api/config"), ("POST", "/api/test")):
