@@ -49,14 +49,15 @@ ENV PATH=/opt/stt-failover/bin:/usr/local/bin:/usr/bin:/bin \
     HOME=/data \
     SETTINGS_FILE=/data/settings.json \
     MODEL_DIR=/data/models \
-    API_HOST=0.0.0.0
+    API_HOST=0.0.0.0 \
+    API_PORT=10380
 VOLUME /data
 EXPOSE 10300 10380
 USER 1000:1000
 WORKDIR /data
 ENTRYPOINT ["stt-failover"]
 HEALTHCHECK --interval=30s --timeout=10s --start-period=30s CMD ["python", "-c", "import os, urllib.request; \
-urllib.request.urlopen(f\"http://127.0.0.1:{os.environ.get('API_PORT') or 10380}/health\", timeout=8)"]
+urllib.request.urlopen(f\"http://127.0.0.1:{os.environ['API_PORT']}/health\", timeout=8)"]
 ARG BUILD_VERSION
 ARG BUILD_REVISION
 LABEL org.opencontainers.image.title="stt-failover" \

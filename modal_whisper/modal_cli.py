@@ -105,13 +105,9 @@ class ModalCli:
         ended = self._ask("--version")
         version = re.search(r"(\d+)\.(\d+)\.\d+", ended.output)
         if ended.code or version is None:
-            raise DeployError(
-                f"Modal is not installed here: {how_to_install('modal')}"
-            )
+            raise DeployError(f"Modal is not installed here: {how_to_install('modal')}")
         if (int(version[1]), int(version[2])) < (1, 6):
-            raise DeployError(
-                f"Modal {version[0]} is too old: {how_to_install('modal')}"
-            )
+            raise DeployError(f"Modal {version[0]} is too old: {how_to_install('modal')}")
 
     def require_sign_in(self) -> None:
         """Raise DeployError where nobody is signed in."""

@@ -14,6 +14,7 @@ from modal_whisper.errors import SttError
 from modal_whisper.extras import how_to_install
 from modal_whisper.leave import leave
 from modal_whisper.version import __version__
+from wyoming_server.errors import UnavailableError
 
 try:
     from wyoming_server.settings import SECRETS, Settings, load
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _WRONG_USE: Final = 2
+_TRY_AGAIN: Final = 1
+"""What stands in the way may be gone the next time; whoever supervises the server starts it again."""
 _FLAG_WITHOUT_VALUE: Final = {"zeroconf": "auto", "debug": "true", "self_check": "true"}
 
 
@@ -71,7 +74,7 @@ def _serve(arguments: Sequence[str]) -> int:
         return asyncio.run(run(settings))
     except SttError as error:
         sys.stderr.write(f"stt-failover: {error}\n")
-        return _WRONG_USE
+        return _TRY_AGAIN if isinstance(error, UnavailableError) else _WRONG_USE
 
 
 def _shown(default: object) -> str:

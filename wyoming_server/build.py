@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from wyoming_server.backends.base import Backend
     from wyoming_server.engine import Engine
     from wyoming_server.events import Listener
+    from wyoming_server.recording import Pool
     from wyoming_server.settings import Settings
 
 _LOGGER = logging.getLogger(__name__)
@@ -70,9 +71,9 @@ class Built:
     options: Options
 
 
-def build_server(settings: Settings, engine: Engine) -> WyomingServer:
-    """The Wyoming server that the settings describe."""
-    return WyomingServer(settings.uri, engine, build_limits(settings), settings.key_terms)
+def build_server(settings: Settings, engine: Engine, pool: Pool | None = None) -> WyomingServer:
+    """The Wyoming server that the settings describe; `pool` is what its clients share with others."""
+    return WyomingServer(settings.uri, engine, build_limits(settings), settings.key_terms, pool=pool)
 
 
 def build_limits(settings: Settings) -> Limits:

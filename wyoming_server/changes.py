@@ -68,15 +68,22 @@ def differing(one: Settings, other: Settings) -> list[str]:
     return [name for name in NAMES if getattr(one, name.lower()) != getattr(other, name.lower())]
 
 
-async def check_listening(before: Settings, after: Settings) -> None:
-    """Raise WrongSettingError where the changed settings would keep the server from its next start."""
+async def check_listening(running: Settings, before: Settings, after: Settings) -> None:
+    """Raise WrongSettingError where the changed settings would keep the server from its next start.
+
+    `running` are those that it was started with, so that their ports are its own.
+    """
     if after.api_host != before.api_host:
         await _try_to_listen("API_HOST", after.api_host, 0)
-    if after.api_port not in {0, before.api_port}:
+    if after.api_port not in {0, before.api_port, running.api_port}:
         await _try_to_listen("API_PORT", after.api_host, after.api_port)
-    parts = urlsplit(after.uri)
-    if after.uri != before.uri and parts.scheme == "tcp":
-        is_ours = parts.port == urlsplit(before.uri).port
+    if after.uri != before.uri:
+        parts = urlsplit(after.uri)
+        if parts.scheme != "tcp":  # which might end the API for good, and cannot be tried from here
+            raise WrongSettingError(
+                "URI", "URI can be changed to a tcp:// address; others are given at the start"
+            )
+        is_ours = parts.port == urlsplit(running.uri).port
         await _try_to_listen("URI", parts.hostname or "", 0 if is_ours else parts.port or 0)
 
 

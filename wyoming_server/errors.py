@@ -14,6 +14,10 @@ class SettingsError(SttError):
     """A setting has a value that it does not take; the text names both."""
 
 
+class UnavailableError(SettingsError):
+    """What a setting names is right but cannot be had at present: an address, a port, a file in use."""
+
+
 class ClientError(SttError):
     """A Wyoming client sent something that cannot be served; it is told in an error event."""
 

@@ -12,11 +12,10 @@ from wyoming.error import Error
 from wyoming.event import Event, async_write_event
 from wyoming.ping import Pong
 
-from modal_whisper.languages import bare_code
 from wyoming_server.audio import AudioFormat
 from wyoming_server.backends.base import Request
 from wyoming_server.errors import ClientError, FramingError
-from wyoming_server.utterance import INTERNAL_ERROR, Utterance, Wishes
+from wyoming_server.utterance import INTERNAL_ERROR, Utterance, Wishes, read_wishes
 from wyoming_server.wire import EventReader
 
 if TYPE_CHECKING:
@@ -71,6 +70,9 @@ class Connection:
         self._utterance: Utterance | None = None
         self._is_open = False  # between an utterance's audio-start and its audio-stop
         self._has_erred = False
+        peer = self._writer.get_extra_info("peername")
+        self.address = str(peer[0]) if isinstance(peer, tuple) else ""
+        """Of the client's machine; empty where it speaks by a pipe or a Unix socket."""
         self._is_refusing_audio = False  # what is still to come of an utterance that got its error
         self.last_event_at = asyncio.get_running_loop().time()
         """When the client last said something; loop time."""
@@ -81,9 +83,14 @@ class Connection:
         return self._utterance is not None and not self._utterance.is_answered
 
     @property
+    def lag(self) -> float:
+        """How many seconds of audio are missing to what a person could have said by now."""
+        return self._utterance.lag if self._utterance and self._is_open else 0.0
+
+    @property
     def is_stalled(self) -> bool:
         """Whether an utterance was begun with which the client does not go on as a person speaks."""
-        return self._utterance is not None and self._is_open and self._utterance.lag > _STALLED_SECONDS
+        return self.lag > _STALLED_SECONDS
 
     def reconfigure(self, info: Event, limits: Limits, key_terms: tuple[str, ...]) -> None:
         """Serve by these from the next utterance on."""
@@ -122,9 +129,12 @@ class Connection:
 
     async def refuse(self, code: str, message: str) -> None:
         """Tell the client why it is not served any further, an utterance under way included."""
-        if self._utterance:
-            await self._utterance.cancel()
-        await self._refuse(ClientError(code, message))
+        utterance = self._utterance
+        is_told = utterance is not None and not utterance.is_answered and utterance.has_answer
+        if utterance:
+            await utterance.cancel()
+        if not is_told:
+            await self._refuse(ClientError(code, message))
 
     async def _converse(self) -> None:
         try:
@@ -173,7 +183,7 @@ class Connection:
                 case "audio-stop":
                     self._end()
                 case "transcribe":
-                    self._wishes = self._read_wishes(event.data)
+                    self._wishes = read_wishes(event.data)
                 case "describe":
                     await self._write(self._info)
                 case "ping":
@@ -186,12 +196,19 @@ class Connection:
             self._is_refusing_audio = event.type != "audio-stop"
 
     async def _refuse(self, error: ClientError) -> None:
-        """Tell the client; of an utterance that is still open this is the one answer."""
+        """Tell the client; of an utterance that is still open this is the one answer.
+
+        Where there is one already, or one is due, nothing is told: it would pass for the answer.
+        """
+        utterance = self._utterance
+        if utterance and (utterance.has_answer if self._is_open else not utterance.is_answered):
+            _LOGGER.debug("passed over between an utterance and its answer: %s", error)
+            return
         # One line for a client, however often it errs.
         _LOGGER.log(logging.DEBUG if self._has_erred else logging.INFO, "refused a client: %s", error)
         self._has_erred = True
-        if self._utterance and self._is_open:
-            await self._utterance.cancel()
+        if utterance and self._is_open:
+            await utterance.cancel()
         self._is_open = False
         try:
             await self._write(Error(str(error), error.code).event())
@@ -199,7 +216,7 @@ class Connection:
             _LOGGER.debug("the client left before its error event")
 
     async def _begin(self, data: dict[str, Any]) -> None:
-        if self._utterance and self._is_open and not self._utterance.is_answered:
+        if self._utterance and self._is_open and not self._utterance.has_answer:
             await self._refuse(
                 ClientError("out-of-order", "audio-start came before the audio-stop of the last utterance")
             )
@@ -234,24 +251,10 @@ class Connection:
             return
         if self._utterance is None or not self._is_open:
             raise ClientError("out-of-order", "audio-stop came without audio-start")
-        if not self._utterance.has_audio and not self._utterance.is_answered:
+        if not self._utterance.has_audio and not self._utterance.has_answer:
             raise ClientError("no-audio", "the utterance holds no audio")
         self._utterance.stop()
         self._is_open = False
-
-    def _read_wishes(self, data: dict[str, Any]) -> Wishes:
-        given = data.get("language")
-        tag = given if isinstance(given, str) and given else None
-        name = data.get("name")
-        context = data.get("context")
-        request = Request(
-            language=bare_code(tag) if tag else None,
-            tag=tag,
-            names=_strings(data.get("transcript_names")),
-            terms=_strings(data.get("transcript_terms")),
-            backend=name if isinstance(name, str) else None,
-        )
-        return Wishes(request, isinstance(context, dict) and bool(context.get("streaming")))
 
     def _present_wishes(self) -> Wishes:
         """What the client asked for, as far as the present settings have it."""
@@ -281,8 +284,3 @@ class Connection:
             async with asyncio.timeout(_LINGER_SECONDS):
                 while await self._reader.read(_LINGER_BYTES):
                     pass
-
-
-def _strings(value: object) -> tuple[str, ...]:
-    items = value if isinstance(value, list) else ()
-    return tuple(item.strip() for item in items if isinstance(item, str) and item.strip())

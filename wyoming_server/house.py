@@ -24,6 +24,7 @@ from wyoming_server.changes import AFTER_RESTART, check_listening, differing, wi
 from wyoming_server.errors import OverdueError
 from wyoming_server.identity import establish
 from wyoming_server.live import began_at
+from wyoming_server.recording import Pool
 from wyoming_server.settings import LoadedSettings
 from wyoming_server.statistics import History, Hours, Statistics
 from wyoming_server.store import Kept, StoreError
@@ -57,6 +58,7 @@ class House:
         *listeners: Listener,
     ) -> None:
         loop = asyncio.get_running_loop()
+        self._running = settings
         self.settings = settings
         """The present ones."""
         self.server_id = ""
@@ -79,6 +81,8 @@ class House:
         self._built = build_backends(settings, session, self.costs, turn=self._loading)
         log_left_out(settings)
         self.engine = engine_of(self._built, settings, self.costs, self._tell)
+        self.pool = Pool()
+        """What the audio of all utterances shares, by whichever door they come in."""
 
     @property
     def uptime(self) -> float:
@@ -126,7 +130,7 @@ class House:
             present = kept.settings if kept.is_there else before.sources.stored
             stored = {**(self._owed or {}), **present}
             settings = with_changes(before.sources.with_stored(stored), changes)
-            await check_listening(before, settings)
+            await check_listening(self._running, before, settings)
             built = build_backends(settings, self._session, self.costs, self._built, turn=self._loading)
             if settings.sources.stored != kept.settings or not kept.is_there:
                 await asyncio.to_thread(store.write, Kept(settings.sources.stored, self.server_id))

@@ -7,8 +7,8 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
+from wyoming_server.errors import UnavailableError
 from wyoming_server.lock import Lock
-from wyoming_server.store import StoreError
 from wyoming_server.usage import UsageFile
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ class Keeper:
         self._written = house.costs.usage.as_text()
 
     def claim(self) -> None:
-        """Take the settings file for this server alone; raises StoreError where another one has it."""
+        """Take the settings file for this server alone; raises UnavailableError where another one has it."""
         if self._place and not self._place.lock.take():
-            raise StoreError(
+            raise UnavailableError(
                 f"SETTINGS_FILE: {self._place.settings} is in use by another server; "
                 "give this one a file of its own, or API_PORT=0"
             )

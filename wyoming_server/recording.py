@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from modal_whisper.speech import BYTES_PER_SECOND, SpeechDetector
 
@@ -38,6 +38,10 @@ class Audio(Protocol):
         """Yield the recording from its first sample, see Recording.frames."""
 
 
+MOST_BYTES: Final = 64 * 1024 * 1024
+"""What all utterances together may hold before the long ones are ended: 35 minutes of speech."""
+
+
 class Pool:
     """The bytes that all recordings together may hold.
 
@@ -45,7 +49,7 @@ class Pool:
     a short one its words, and all together they hold no more than twice as much.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int = MOST_BYTES) -> None:
         self._most = most
         self._recordings = 0
         self._held = 0

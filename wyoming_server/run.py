@@ -11,12 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-import aiohttp
-
 from modal_whisper.errors import SttError
 from modal_whisper.samples import PASSWORD
 from wyoming_server import log, telemetry
 from wyoming_server.announce import Announcer, services
+from wyoming_server.backends.sockets import new_session
 from wyoming_server.build import build_limits, build_server
 from wyoming_server.client import transcribe_file
 from wyoming_server.errors import BackendError
@@ -60,8 +59,7 @@ async def run(settings: Settings) -> int:
         loop.add_signal_handler(number, end)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
         loop.add_signal_handler(signal.SIGHUP, stopping.set)  # a terminal that closes may send two
-    connector = aiohttp.TCPConnector(limit=0)  # the number of utterances is what is limited
-    async with aiohttp.ClientSession(connector=connector) as session:
+    async with new_session() as session:
         house = House(settings, session, log.log_event)
         traces = house.history
         if spans := telemetry.start(os.environ, loop.time):
@@ -69,7 +67,7 @@ async def run(settings: Settings) -> int:
         loop.add_signal_handler(
             signal.SIGUSR1, lambda: log.log_traces(dated.trace for dated in traces.latest)
         )
-        server = build_server(settings, house.engine)
+        server = build_server(settings, house.engine, house.pool)
         house.observe(lambda changed: server.reconfigure(build_limits(changed), changed.key_terms))
         house.observe(lambda changed: log.set_up(changed.log_format, debug=changed.debug))
         await server.start()
@@ -116,10 +114,12 @@ async def _serve_api(house: House, server: WyomingServer, keeper: Keeper) -> Api
 
     identity = house.identify(keeper.store)
     if identity.is_new:
-        _say(f"token of the API, for Home Assistant and for programs of yours: {identity.token}")
+        _say(f"token of the API, for Home Assistant, the status page and programs of yours: {identity.token}")
     api = Api(house, identity.token, server)
     await api.start(settings.api_host, settings.api_port)
-    _LOGGER.info("API on http://%s:%d", settings.api_host, api.port)
+    _LOGGER.info("API on http://%s:%d, with the status page at the same address", settings.api_host, api.port)
+    if isinstance(settings, LoadedSettings) and settings.sources.of("API_TOKEN") == "stored":
+        _LOGGER.info("the token of the API is in %s", keeper.store.path)
     return api
 
 

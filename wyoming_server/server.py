@@ -7,22 +7,26 @@ import contextlib
 import ipaddress
 import logging
 import socket
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlsplit
 
 from wyoming.event import async_get_stdin, async_get_stdout
 
-from wyoming_server.errors import SettingsError
+from wyoming_server.errors import SettingsError, UnavailableError
 from wyoming_server.handler import Connection
 from wyoming_server.info import describe
 from wyoming_server.recording import Pool
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from wyoming_server.engine import Engine
     from wyoming_server.handler import Limits
 
 _LOGGER = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 _BACKLOG: Final = 1024
 _TAKEN_AT_ONCE: Final = 16
@@ -30,8 +34,10 @@ _TAKEN_AT_ONCE: Final = 16
 _NO_ROOM: Final = "too many clients are connected; try again later"
 _MOST_REFUSALS: Final = 64
 """How many clients at once are told that there is no room; to the others the connection is just closed."""
-_MOST_AUDIO_BYTES: Final = 64 * 1024 * 1024
-"""What all utterances together may hold before the long ones are ended: 35 minutes of speech."""
+_FLOOD: Final = 0.25
+"""Of all places: one address that has more of them floods the server."""
+_LARGEST_HOUSEHOLD: Final = 16
+"""Connections that are no flood of one address, however few places there are."""
 SHUTDOWN_SECONDS: Final = 8.0
 """How long the utterances in flight have for their answers when the server stops."""
 _LAST_WORD_SECONDS: Final = 1.0
@@ -41,10 +47,19 @@ _LAST_WORD_SECONDS: Final = 1.0
 class WyomingServer:
     """A Wyoming server on one engine.
 
-    `uri` is tcp://HOST:PORT (port 0: any), unix://PATH or stdio://.
+    `uri` is tcp://HOST:PORT (port 0: any), unix://PATH or stdio://. `pool` bounds the audio of all clients,
+    and of who else shares it.
     """
 
-    def __init__(self, uri: str, engine: Engine, limits: Limits, key_terms: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        uri: str,
+        engine: Engine,
+        limits: Limits,
+        key_terms: tuple[str, ...] = (),
+        *,
+        pool: Pool | None = None,
+    ) -> None:
         self._uri = uri
         self._engine = engine
         self._limits = limits
@@ -52,7 +67,7 @@ class WyomingServer:
         self._info = describe(engine.languages, endpointing=limits.endpointing)
         self._connections: dict[asyncio.Task[None], Connection] = {}
         self._refusals: set[asyncio.Task[None]] = set()
-        self._pool = Pool(_MOST_AUDIO_BYTES)
+        self._pool = pool or Pool()
         self._listener: asyncio.Server | None = None
 
     @property
@@ -83,7 +98,7 @@ class WyomingServer:
             connection.reconfigure(self._info, limits, key_terms)
 
     async def start(self) -> None:
-        """Begin to listen; raises SettingsError where that is not possible."""
+        """Begin to listen; raises SettingsError, or UnavailableError where that may be possible later."""
         parts = urlsplit(self._uri)
         try:
             if parts.scheme == "unix":
@@ -97,8 +112,9 @@ class WyomingServer:
             else:
                 self._accept(await async_get_stdin(), await async_get_stdout())
         except (OSError, ValueError) as error:  # ValueError: a file for standard input, an impossible host
+            kind = UnavailableError if isinstance(error, OSError) else SettingsError
             reason = getattr(error, "strerror", None) or error
-            raise SettingsError(f"URI {self._uri}: cannot listen there ({reason})") from None
+            raise kind(f"URI {self._uri}: cannot listen there ({reason})") from None
         for bound in self._listener.sockets if self._listener else ():
             with socket.fromfd(bound.fileno(), bound.family, bound.type) as same:
                 same.listen(
@@ -134,12 +150,11 @@ class WyomingServer:
         return self._uri.removeprefix("unix://")
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._has_room() or self._drop_idle():
-            connection = self._connection(reader, writer)
+        connection = self._connection(reader, writer)
+        if self._has_room() or self._make_room(connection.address):
             task = asyncio.create_task(connection.run())
             self._connections[task] = connection
         elif len(self._refusals) < _MOST_REFUSALS:
-            connection = self._connection(reader, writer)
             task = asyncio.create_task(connection.turn_away("too-many-connections", _NO_ROOM))
             self._refusals.add(task)
         else:
@@ -161,23 +176,34 @@ class WyomingServer:
         self._connections.pop(task, None)
         self._refusals.discard(task)
 
-    def _drop_idle(self) -> bool:
-        """Close the connection that has been silent longest, unless all speak or wait for an answer.
-
-        Who has begun an utterance without going on with it is closed where nobody else can be.
-        """
-        idle = [
-            ((item.is_busy, item.last_event_at), task)
-            for task, item in self._connections.items()
-            if not item.is_busy or item.is_stalled
-        ]
-        if not idle:
+    def _make_room(self, newcomer: str) -> bool:
+        """Give somebody's place to a client of that address, if anybody's."""
+        task = whose_place(self._connections, newcomer)
+        if task is None:
             return False
-        _LOGGER.debug("closing the longest idle of %d connections", len(self._connections))
-        _, task = min(idle, key=lambda pair: pair[0])
+        _LOGGER.debug("closing one of %d connections to make room", len(self._connections))
         task.cancel()
         self._forget(task)  # at once: the next client may come before the task has ended
         return True
+
+
+def whose_place(served: Mapping[_T, Connection], newcomer: str) -> _T | None:
+    """Who makes room for a client of the address `newcomer`; `served` are all, the oldest first.
+
+    Of the address that has the most, who has been silent longest; else who is furthest behind in an utterance
+    that it does not go on with. Who speaks or waits for an answer stays, unless its address floods the
+    server. Such an address makes room before all others, for clients of others even by its youngest, and gets
+    nobody else's place.
+    """
+    counts = Counter(item.address for item in served.values())
+    ((address, most),) = counts.most_common(1)
+    floods = most > max(len(served) * _FLOOD, _LARGEST_HOUSEHOLD)
+    there = [(who, item) for who, item in served.items() if not floods or item.address == address]
+    if idle := [pair for pair in there if not pair[1].is_busy]:
+        return min(idle, key=lambda pair: (-counts[pair[1].address], pair[1].last_event_at))[0]
+    if stalled := [pair for pair in there if pair[1].is_stalled]:
+        return min(stalled, key=lambda pair: (-counts[pair[1].address], -pair[1].lag))[0]
+    return there[-1][0] if floods and counts[newcomer] + 1 < most else None
 
 
 def is_unspecified(host: str) -> bool:

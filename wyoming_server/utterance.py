@@ -6,12 +6,14 @@ import asyncio
 import logging
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from wyoming.asr import Transcript, TranscriptChunk, TranscriptStart, TranscriptStop
 from wyoming.error import Error
 
+from modal_whisper.languages import bare_code
 from wyoming_server.audio import AudioInput
+from wyoming_server.backends.base import Request
 from wyoming_server.endpointing import Endpointer
 from wyoming_server.errors import BackendError
 from wyoming_server.recording import Recording
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from wyoming.event import Event
 
     from wyoming_server.audio import AudioFormat
-    from wyoming_server.backends.base import Hypothesis, Request
+    from wyoming_server.backends.base import Hypothesis
     from wyoming_server.engine import Engine
     from wyoming_server.recording import Pool
 
@@ -40,6 +42,27 @@ class Wishes:
     request: Request
     wants_streaming: bool = False
     """Send transcript-start, -chunk and -stop around the transcript, and who answered within it."""
+
+
+def read_wishes(data: dict[str, Any]) -> Wishes:
+    """What the data of a transcribe event ask for; what makes no sense is passed over."""
+    given = data.get("language")
+    tag = given if isinstance(given, str) and given else None
+    name = data.get("name")
+    context = data.get("context")
+    request = Request(
+        language=bare_code(tag) if tag else None,
+        tag=tag,
+        names=_strings(data.get("transcript_names")),
+        terms=_strings(data.get("transcript_terms")),
+        backend=name if isinstance(name, str) else None,
+    )
+    return Wishes(request, isinstance(context, dict) and bool(context.get("streaming")))
+
+
+def _strings(value: object) -> tuple[str, ...]:
+    items = value if isinstance(value, list) else ()
+    return tuple(item.strip() for item in items if isinstance(item, str) and item.strip())
 
 
 class Utterance:
@@ -67,6 +90,8 @@ class Utterance:
         self._recording = Recording(max_seconds=max_seconds, clock=self._clock, pool=pool)
         self._endpointer = Endpointer(self._recording) if endpointing else None
         self._streamed: str | None = None  # since the latest transcript-start
+        self.has_answer = False
+        """Whether the one event that ends it is written, or is on its way."""
         self._task = asyncio.create_task(self._answer(engine))
         self._task.add_done_callback(lambda _: self._recording.release())
 
@@ -92,7 +117,7 @@ class Utterance:
 
     def feed(self, pcm: bytes) -> None:
         """Take in audio in the client's format; raises ClientError."""
-        if not self.is_speaking or self.is_answered:
+        if not self.is_speaking or self.has_answer:
             return
         for at in range(0, len(pcm), _PIECE_BYTES):  # what a slow rate makes of a large payload is larger yet
             if self.is_speaking:
@@ -124,18 +149,28 @@ class Utterance:
                         self._endpointer.end_turn()
                     await self._pass_on(hypothesis)
         except BackendError as error:
-            await self._write_quietly(Error(str(error), error.code).event())
+            await self._fail(Error(str(error), error.code))
         except OSError:
             _LOGGER.debug("the client left before its answer")
         except Exception:
             _LOGGER.exception("an utterance could not be answered")
-            await self._write_quietly(Error(INTERNAL_ERROR, "internal").event())
+            await self._fail(Error(INTERNAL_ERROR, "internal"))
 
-    async def _write_quietly(self, event: Event) -> None:
+    async def _fail(self, error: Error) -> None:
+        if self.has_answer:
+            return
         try:
-            await self._write(event)
+            await self._end_with(error.event())
         except OSError:
             _LOGGER.debug("the client left before its error event")
+
+    async def _end_with(self, event: Event) -> None:
+        self.has_answer = True
+        try:
+            await self._write(event)
+        except ValueError:  # words that cannot be encoded: nothing was written
+            self.has_answer = False
+            raise
 
     async def _pass_on(self, hypothesis: Hypothesis) -> None:
         if self._wishes.wants_streaming:
@@ -148,7 +183,7 @@ class Utterance:
         )
         if self._wishes.wants_streaming:
             transcript.context = {"backend": hypothesis.backend}
-        await self._write(transcript.event())
+        await self._end_with(transcript.event())
         if self._wishes.wants_streaming:
             await self._write(TranscriptStop().event())
 

@@ -22,15 +22,9 @@ ROOTFS = Path(__file__).parents[2] / "home_assistant_app" / "rootfs"
 SERVICES = ROOTFS / "etc" / "s6-overlay" / "s6-rc.d"
 TOKEN = "the-supervisor's-token"
 
-# The functions of bashio that the scripts use, as its documentation has them.
+# The functions of bashio that the scripts use, as its documentation has them; none that asks for options.
 _BASHIO = r"""#!/usr/bin/env bash
 set -o errexit -o errtrace -o nounset -o pipefail
-option() { "$PYTHON" -c 'import json, os, sys
-value = json.loads(os.environ["OPTIONS"]).get(sys.argv[1])
-print("null" if value is None else str(value).lower() if isinstance(value, bool) else value, end="")' "$1"; }
-bashio::config() { option "$1"; }
-bashio::config.has_value() { local value; value=$(option "$1"); [[ $value != null && -n $value ]]; }
-bashio::config.true() { local value; value=$(option "$1"); [[ $value == true ]]; }
 bashio::var.json() { "$PYTHON" -c 'import json, sys
 pairs = zip(sys.argv[1::2], sys.argv[2::2], strict=True)
 print(json.dumps({name: json.loads(x[1:]) if x.startswith("^") else x for name, x in pairs}))' "$@"; }
@@ -50,6 +44,8 @@ class Supervisor:
     """Takes discovery messages by the Supervisor's rules."""
 
     address: str = ""
+    failures: int = 0
+    """How many messages it answers with 500 first, as it does while it starts."""
     allowed: tuple[str, ...] = ()
     messages: list[dict[str, Any]] = field(default_factory=list)
     refused: int = 0
@@ -61,6 +57,9 @@ class Supervisor:
             and isinstance(body["service"], str)
             and isinstance(body["config"], dict)
         )
+        if self.failures:
+            self.failures -= 1
+            return 500, {}
         if authorization != f"Bearer {TOKEN}":
             status = 401
         elif not is_message:
@@ -119,8 +118,16 @@ class Container:
     def __post_init__(self) -> None:
         (self.root / "data").mkdir(exist_ok=True)
         (self.root / "bin").mkdir(exist_ok=True)
+        (self.root / "data" / "options.json").write_text(json.dumps(dict(self.options)))
         self.add_program("bashio", _BASHIO)
         self.add_program("s6-svc", "#!/usr/bin/env bash\n")
+        self.add_program("sleep", f'#!/usr/bin/env bash\necho "$1" >>{self.root}/slept\n')
+
+    @property
+    def slept(self) -> list[str]:
+        """The pauses that the scripts made, in seconds; none takes time here."""
+        path = self.root / "slept"
+        return path.read_text().split() if path.exists() else []
 
     def add_program(self, name: str, text: str) -> Path:
         path = self.root / "bin" / name
@@ -134,6 +141,7 @@ class Container:
         assert text.startswith("#!/command/with-contenv bashio\n")
         places = {
             "/data": str(self.root / "data"),
+            "/run/stt-failover.token": str(self.root / "token-in-use"),
             "/opt/stt-failover/bin/python": sys.executable,
             **self.replaced,
         }
@@ -149,7 +157,6 @@ class Container:
             "PATH": f"{self.root / 'bin'}{os.pathsep}{os.environ['PATH']}",
             "LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH", ""),
             "PYTHON": sys.executable,
-            "OPTIONS": json.dumps(dict(self.options)),
             "SUPERVISOR": self.supervisor,
             "SUPERVISOR_TOKEN": TOKEN,
             "HASSIO_TOKEN": TOKEN,

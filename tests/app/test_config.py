@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import struct
 import subprocess
@@ -139,7 +140,24 @@ def test_ports_are_those_of_the_server_and_closed_until_somebody_opens_them() ->
 
 def test_the_integration_is_what_the_app_announces_itself_to() -> None:
     assert "stt_failover" in CONFIG["discovery"]
-    assert (ROOT / "custom_components" / "stt_failover" / "config_flow.py").is_file()
+    manifest = json.loads((ROOT / "custom_components" / "stt_failover" / "manifest.json").read_text())
+    assert manifest["config_flow"] is True
+    assert CONFIG["name"] == CONFIG["panel_title"] == manifest["name"]
+
+
+def test_home_assistant_finds_the_app_with_nothing_else_installed() -> None:
+    assert "wyoming" in CONFIG["discovery"]
+    assert CONFIG["options"]["wyoming_discovery"] is True
+
+
+@pytest.mark.parametrize("document", ["README.md", "README.zh-CN.md", "docs/install.md"])
+def test_the_app_is_named_as_the_store_names_it(document: str) -> None:
+    assert f"**{CONFIG['name']}**" in (ROOT / document).read_text()
+
+
+@pytest.mark.parametrize("document", ["README.md", "DOCS.md"])
+def test_the_store_shows_that_name(document: str) -> None:
+    assert (APP / document).read_text().startswith(f"# {CONFIG['name']}\n")
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

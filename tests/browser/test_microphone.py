@@ -36,6 +36,17 @@ NO_MICROPHONE = (
     "navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('none', 'NotFoundError'); }"
 )
 
+KEEP_STREAM = """() => {
+  const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+  navigator.mediaDevices.getUserMedia = async (wanted) => (window.stream = await open(wanted));
+}"""
+# A track that a page stops by itself tells of nothing; one whose device is gone does.
+UNPLUG = """() => {
+  const [track] = window.stream.getAudioTracks();
+  track.stop();
+  track.dispatchEvent(new Event("ended"));
+}"""
+
 
 async def test_what_is_said_appears_while_it_is_said(visit: Visiting, stage: Stage) -> None:
     stage.will_be_said(SAID)
@@ -78,4 +89,19 @@ async def test_a_microphone_that_is_not_there_is_told_of(visit: Visiting) -> Non
         await expect(seen.one("#heard")).to_have_attribute("data-kind", "error")
         await expect(seen.one("#heard")).to_contain_text("No microphone was found")
         seen.forgive("WebSocket is closed before the connection is established")
+        await expect(seen.one("#microphone")).to_have_attribute("aria-pressed", "false")
+        await seen.one("#language").select_option("zh")
+        await expect(seen.one("#heard")).to_contain_text("没有找到麦克风")
+
+
+async def test_a_microphone_that_is_unplugged_ends_the_utterance(visit: Visiting, stage: Stage) -> None:
+    stage.will_be_said(SAID)
+    async with visit() as seen:
+        await seen.go_in()
+        await seen.page.evaluate(KEEP_STREAM)
+        await seen.one("#microphone").click()
+        await expect(seen.one("#heard")).to_have_text(re.compile(r"again"))
+        await seen.page.evaluate(UNPLUG)
+        await expect(seen.one("#heard")).to_have_attribute("data-kind", "final")
+        await expect(seen.one("#heard-by")).to_contain_text("after you stopped")
         await expect(seen.one("#microphone")).to_have_attribute("aria-pressed", "false")

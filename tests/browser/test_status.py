@@ -11,19 +11,18 @@ import pytest
 from playwright.async_api import expect
 
 from tests.browser.stage import TOKEN
-from tests.browser.visit import PATIENCE_MS
+from tests.browser.visit import PATIENCE_MS, Visit
 from tests.emulators.assemblyai import Drop, ErrorFrame, Fault, Script, Word
 from tests.end_to_end.clips import MUTED, PASSWORD, error_rate
 from tests.end_to_end.stage import WORST_ERROR_RATE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
 
-    from playwright.async_api import Locator
+    from playwright.async_api import Locator, Route
 
     from tests.browser.stage import Stage
-    from tests.browser.visit import Visit
 
     Visiting = Callable[..., AbstractAsyncContextManager[Visit]]
 
@@ -41,6 +40,8 @@ HAS_ROOM = """(shape) => {
   const {width, height} = shape.getBoundingClientRect();
   return width > 0 && height > 0;
 }"""
+KEY = "stt-failover.token"
+BARE = """(options) => options.filter(({value, label}) => value && label === value).map(({value}) => value)"""
 MARKUP = '<img src="x" onerror="document.title=1">'
 
 
@@ -81,6 +82,84 @@ async def test_the_token_is_asked_for_once(visit: Visiting) -> None:
         await seen.is_asked_for_a_token()
         assert not await seen.page.evaluate(f"JSON.stringify(localStorage).includes('{TOKEN}')")
         seen.forgive(REFUSED)
+
+
+async def test_a_token_that_another_tab_forgets_or_stores_counts_in_all(visit: Visiting) -> None:
+    async with visit() as one:
+        await one.go_in()
+        other = Visit(await one.page.context.new_page(), one.url)
+        await other.go_in()
+        await one.one("#forget").click()
+        await other.is_asked_for_a_token()
+        await expect(other.one("#token-message")).to_contain_text("forgotten")
+        await one.one("#token").fill("a-wrong-token")
+        await one.page.keyboard.press("Enter")
+        await expect(one.one("#token-message")).to_contain_text("~/.config/stt-failover/settings.json")
+        await one.one("#token").fill(TOKEN)
+        await one.page.keyboard.press("Enter")
+        await one.is_live()
+        await other.is_live()
+        one.forgive(REFUSED)
+        assert not other.problems
+
+
+async def test_a_refused_token_does_not_take_away_a_newer_one_of_another_tab(visit: Visiting) -> None:
+    async with visit(token="an-old-token") as seen:
+
+        async def store_newer(route: Route) -> None:
+            # What a page itself stores is no event for it, as if it had slept through another tab's.
+            await seen.page.evaluate(f"localStorage.setItem('{KEY}', '{TOKEN}')")
+            await route.continue_()
+
+        await seen.page.route("**/api/status", store_newer, times=1)
+        await seen.go_in()
+        assert await seen.page.evaluate(f"localStorage.getItem('{KEY}')") == TOKEN
+        seen.forgive(REFUSED)
+
+
+async def test_a_proxy_that_wants_a_sign_in_costs_nobody_the_token(visit: Visiting) -> None:
+    async with visit() as seen:
+        for body in ("<h1>Sign in</h1>", '{"message": "sign in"}', "null"):
+            await seen.page.route("**/api/status", refusal(body))
+            await seen.go()
+            await expect(seen.one("#token-message")).to_contain_text("A proxy")
+            await seen.page.unroute("**/api/status")
+        await seen.go_in()
+        seen.forgive(REFUSED)
+
+
+async def test_what_was_said_before_is_said_in_the_new_language(visit: Visiting, stage: Stage) -> None:
+    stage.will_be_said(PASSWORD)
+    async with visit() as seen:
+        await seen.go_in()
+        result = seen.backend("whisper").locator(".result")
+        await seen.backend("whisper").locator(".test").click()
+        await expect(result).to_have_text(re.compile("^not set up: "))
+        await seen.one("#warm").click()
+        await expect(seen.one("#action-result")).to_have_text("Those that are set up are getting ready.")
+        await seen.one("#language").select_option("zh")
+        await expect(seen.one("#action-result")).to_have_text("已配置的后端正在准备。")
+        await expect(result).to_have_text(re.compile("^未配置"))
+        await seen.one("#language").select_option("en")
+        await expect(result).to_have_text(re.compile("^not set up: "))
+
+
+async def test_every_spoken_language_has_a_name(visit: Visiting) -> None:
+    async with visit() as seen:
+        await seen.go_in()
+        for language in ("en", "zh"):
+            await seen.one("#language").select_option(language)
+            names = await seen.one("#spoken option").evaluate_all(BARE)
+            assert names == []
+            assert await seen.one("#spoken option").count() > 90
+
+
+async def test_a_backend_without_enough_answers_says_why_it_has_no_median(visit: Visiting) -> None:
+    async with visit() as seen:
+        await seen.go_in()
+        median = seen.backend("whisper").locator("dd").first
+        await expect(median).to_contain_text("known after ten answers")
+        await expect(median.locator("[title]")).to_have_attribute("title", "known after ten answers")
 
 
 async def test_what_is_said_to_a_satellite_is_drawn(visit: Visiting, stage: Stage) -> None:
@@ -179,6 +258,15 @@ async def test_markup_from_elsewhere_is_shown_as_text(visit: Visiting, stage: St
         await expect(result).to_have_attribute("data-ok", "false")
         assert await seen.one("img").count() == images
         assert await seen.page.title() == title
+
+
+def refusal(body: str) -> Callable[[Route], Awaitable[None]]:
+    """What a proxy answers that nobody has signed in to."""
+
+    async def refuse(route: Route) -> None:
+        await route.fulfill(status=401, body=body)
+
+    return refuse
 
 
 async def wait_drawn(shape: Locator) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -60,6 +61,16 @@ def test_the_start_for_home_assistant(copy: Path) -> None:
         assert re.fullmatch(r"token of the API, .*: \S{32,}", next(lines))
 
 
+def test_a_setting_is_changed(copy: Path) -> None:
+    (change,) = commands_for("test_a_setting_is_changed")
+    port = str(processes.free_port())
+    settings = {"API_PORT": port, "API_TOKEN": "t" * 32, "URI": f"tcp://127.0.0.1:{processes.free_port()}"}
+    with _started(copy, "script/run", SELF_CHECK="true", **settings) as lines:
+        assert next(lines).startswith("understood")
+        answer = json.loads(_typed(copy, change.replace("10380", port), TOKEN="t" * 32))
+    assert answer["settings"]["BACKENDS"] == {"value": ["local"], "source": "stored"}
+
+
 @contextmanager
 def _started(folder: Path, command: str, **settings: str) -> Iterator[Iterator[str]]:
     """A server that a command starts, and the lines that it prints; interrupted in the end, as by Ctrl-C."""
@@ -83,11 +94,11 @@ def _started(folder: Path, command: str, **settings: str) -> Iterator[Iterator[s
         server.stdout.close()
 
 
-def _typed(folder: Path, command: str) -> str:
+def _typed(folder: Path, command: str, **environment: str) -> str:
     result = subprocess.run(
         ["bash", "-c", command],
         cwd=folder,
-        env=_environment({}),
+        env=_environment(environment),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

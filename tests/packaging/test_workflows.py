@@ -126,6 +126,15 @@ def test_a_release_is_one_of_the_tagged_version() -> None:
     assert step("build", "twine check")["run"] == "python -m twine check --strict dist/*"
 
 
+def test_a_release_gets_what_was_built_for_it_and_nothing_else() -> None:
+    named = [item["with"]["name"] for item in steps(RELEASE["jobs"]["build"], "actions/upload-artifact")]
+    for job, wanted in (("pypi", {"packages"}), ("release", set(named))):
+        # Without a name, all artifacts of the run come, those of other jobs and actions too.
+        got = [item["with"]["name"] for item in steps(RELEASE["jobs"][job], "actions/download-artifact")]
+        assert set(got) == wanted
+    assert RELEASE["env"]["DOCKER_BUILD_RECORD_UPLOAD"] == "false"
+
+
 @pytest.mark.parametrize("name", ["images", "app"])
 def test_images_are_for_both_architectures_with_their_origin(name: str) -> None:
     (build,) = steps(RELEASE["jobs"][name], "docker/build-push-action@")

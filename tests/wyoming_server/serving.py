@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from tests.processes import Process
     from wyoming_server.backends.base import Backend, Progress, Request
-    from wyoming_server.recording import Recording
+    from wyoming_server.recording import Pool, Recording
 
 
 class HeldBackend(ScriptedBackend):
@@ -161,11 +161,12 @@ async def serving(
     max_utterance: float = 60.0,
     idle_timeout: float = PATIENCE,
     max_connections: int = 256,
+    pool: Pool | None = None,
 ) -> AsyncIterator[WyomingServer]:
     """A server that listens, stopped without mercy in the end."""
     engine = new_engine(backends, deadline=deadline, listener=ignore)
     limits = Limits(max_utterance=max_utterance, idle_timeout=idle_timeout, max_connections=max_connections)
-    server = WyomingServer(uri, engine, limits, key_terms)
+    server = WyomingServer(uri, engine, limits, key_terms, pool=pool)
     await server.start()
     try:
         yield server

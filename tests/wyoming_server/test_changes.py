@@ -125,7 +125,7 @@ def test_where_the_key_is_fixed_the_address_is_changed_there_too() -> None:
 )
 async def test_an_address_that_is_not_this_machines_is_refused(changes: dict[str, Any], name: str) -> None:
     with pytest.raises(WrongSettingError, match=f"^{name}: the server could not listen on ") as caught:
-        await check_listening(validate({}), validate(changes))
+        await check_listening(validate({}), validate({}), validate(changes))
     assert caught.value.name == name
     assert "\n" not in str(caught.value)
 
@@ -136,7 +136,7 @@ async def test_a_port_that_somebody_else_has_is_refused(name: str) -> None:
         port = other.getsockname()[1]
         value = f"tcp://127.0.0.1:{port}" if name == "URI" else port
         with pytest.raises(WrongSettingError, match=f"^{name}: .* port {port} "):
-            await check_listening(validate({}), validate({name: value}))
+            await check_listening(validate({}), validate({}), validate({name: value}))
 
 
 @pytest.mark.parametrize(
@@ -146,19 +146,27 @@ async def test_a_port_that_somebody_else_has_is_refused(name: str) -> None:
         {"API_HOST": "localhost"},
         {"API_HOST": "127.0.0.5"},
         {"API_PORT": 0},
-        {"URI": "unix:///tmp/somewhere"},
         {"DEADLINE": 5},
     ],
 )
 async def test_an_address_that_the_server_can_listen_on_is_taken(changes: dict[str, Any]) -> None:
-    await check_listening(validate({}), validate(changes))
+    await check_listening(validate({}), validate({}), validate(changes))
+
+
+@pytest.mark.parametrize("uri", ["unix:///tmp/somewhere", "stdio://"])
+async def test_a_door_that_leaves_no_way_back_is_refused(uri: str) -> None:
+    with pytest.raises(WrongSettingError, match=r"^URI can be changed to a tcp:// address"):
+        await check_listening(validate({}), validate({}), validate({"URI": uri}))
 
 
 async def test_the_servers_own_ports_are_not_in_its_way() -> None:
     with socket.create_server(("127.0.0.1", 0)) as wyoming:
         port = wyoming.getsockname()[1]
         before = validate({"URI": f"tcp://127.0.0.1:{port}", "API_PORT": port})
-        await check_listening(before, validate({"URI": f"tcp://0.0.0.0:{port}", "API_PORT": port}))
+        elsewhere = validate({"URI": "tcp://0.0.0.0:1", "API_PORT": 2})
+        after = validate({"URI": f"tcp://0.0.0.0:{port}", "API_PORT": port})
+        await check_listening(before, before, after)
+        await check_listening(before, elsewhere, after)
 
 
 async def test_a_name_that_is_looked_up_for_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,4 +178,4 @@ async def test_a_name_that_is_looked_up_for_too_long_is_refused(monkeypatch: pyt
     monkeypatch.setattr(asyncio, "to_thread", look_up)
     monkeypatch.setattr(changes_module, "_LOOK_UP_SECONDS", 0.01)
     with pytest.raises(WrongSettingError, match="cannot be looked up in time"):
-        await check_listening(validate({}), validate({"API_HOST": "slow.example"}))
+        await check_listening(validate({}), validate({}), validate({"API_HOST": "slow.example"}))

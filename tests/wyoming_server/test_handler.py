@@ -17,22 +17,27 @@ from wyoming.info import Describe, Info
 from wyoming.ping import Ping
 
 from modal_whisper.samples import MUTED
-from tests.fake_backends import CONNECTED, ScriptedBackend, Wait, final
+from tests.fake_backends import CONNECTED, Asked, ScriptedBackend, Wait, final
 from tests.fakes import PATIENCE
 from tests.sounds import speech, tone
 from tests.wyoming_server.serving import HeldBackend, connected, encoded, serving, wish
-from wyoming_server import handler
+from wyoming_server import handler, server as server_module
 from wyoming_server.errors import UnreachableError
 from wyoming_server.utterance import Utterance
 from wyoming_server.wire import MAX_DATA_BYTES, MAX_HEADER_BYTES, MAX_PAYLOAD_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from tests.wyoming_server.serving import Client
+    from wyoming_server.backends.base import Progress, Request
+    from wyoming_server.recording import Recording
     from wyoming_server.server import WyomingServer
 
 VOICE = speech(600)
 START = AudioStart(16_000, 2, 1).event()
 STOP = AudioStop().event()
+CHUNK = AudioChunk(16_000, 2, 1, VOICE).event()
 
 
 def listener(text: str = "open the door", name: str = "listener", **options: Any) -> ScriptedBackend:
@@ -464,15 +469,67 @@ async def test_audio_start_within_an_utterance_is_its_error_and_begins_the_next(
     assert held.asked[1].received == VOICE[:9600]
 
 
-async def test_audio_after_the_stop_is_an_error_that_leaves_the_answer_alone() -> None:
+@pytest.mark.parametrize(
+    "events",
+    [[STOP], [STOP] * 3, [CHUNK], [CHUNK, CHUNK, STOP], [STOP, CHUNK], [CHUNK, STOP, STOP]],
+    ids=lambda events: " ".join(event.type.removeprefix("audio-") for event in events),
+)
+async def test_audio_between_the_stop_and_the_answer_is_passed_over(events: list[Event]) -> None:
+    held = HeldBackend()
+    async with serving(held) as server, connected(server) as client:
+        for text in ("open the door", "close it"):
+            held.let_go.clear()
+            held._text = text
+            await client.say(VOICE)
+            await client.send(*events)
+            assert await client.settle() == []
+            held.let_go.set()
+            assert await client.text() == text
+            assert await client.settle() == []
+    assert [bytes(asked.received) for asked in held.asked] == [VOICE] * 2
+
+
+async def test_audio_that_goes_on_through_the_answer_is_passed_over_to_its_stop() -> None:
     held = HeldBackend()
     async with serving(held) as server, connected(server) as client:
         await client.say(VOICE)
         await client.speak(VOICE)
-        assert await client.error() == "out-of-order"
+        assert await client.settle() == []
         held.let_go.set()
         assert await client.text() == "open the door"
-    assert held.asked[0].received == VOICE
+        await client.finish(VOICE)
+        assert await client.settle() == []
+        assert await refused_then_heard(client, STOP) == "out-of-order"
+
+
+async def test_audio_start_that_follows_an_answer_without_a_stop_between_is_no_mistake() -> None:
+    class SlowToEnd(HeldBackend):
+        async def transcribe(self, recording: Recording, request: Request) -> AsyncGenerator[Progress, None]:
+            self.asked.append(Asked(request, 0.0))
+            await recording.wait_ended()
+            try:
+                yield final("open the door")
+            finally:
+                with suppress(asyncio.CancelledError):
+                    await self.let_go.wait()
+                await self.let_go.wait()
+
+    backend = SlowToEnd()
+    async with (
+        serving(backend, max_utterance=0.5) as server,
+        connected(server) as client,
+        connected(server) as other,
+    ):
+        await client.send(START)
+        await client.speak(VOICE)  # until it is cut off
+        assert await client.text() == "open the door"
+        await client.say(VOICE[:9600])
+        for _ in range(10):  # in which the server could take in all that was sent
+            await other.settle()
+        backend.let_go.set()
+        assert await client.text() == "open the door"
+        assert await client.settle() == []
+    assert len(backend.asked) == 2
 
 
 async def test_unknown_event_is_passed_over() -> None:
@@ -545,14 +602,60 @@ async def test_client_is_told_at_once_that_nothing_follows_its_error(monkeypatch
         assert await client.rest() == ["error"]
 
 
-async def test_answer_of_a_finished_utterance_is_not_lost_to_bytes_that_are_no_event() -> None:
+@pytest.mark.parametrize("raw", [b"?\n", b"x" * MAX_HEADER_BYTES, b'{"type": "desc'], ids=len)
+async def test_bytes_that_are_no_event_cost_a_finished_utterance_neither_its_answer_nor_are_they_a_second(
+    raw: bytes,
+) -> None:
+    held = HeldBackend()
+    async with serving(held) as server, connected(server) as client, connected(server) as other:
+        await client.say(VOICE)
+        await client.send_bytes(raw)
+        client.half_close()
+        for _ in range(10):  # in which the server could take in all that was sent
+            await other.settle()
+        held.let_go.set()
+        assert await client.rest() == ["transcript"]
+
+
+async def test_bytes_that_are_no_event_are_no_second_answer_of_an_utterance_that_has_failed() -> None:
+    async with serving(failing()) as server, connected(server) as client:
+        await client.send(START)
+        assert await client.error() == "all-backends-failed"
+        await client.speak(VOICE)
+        await client.send_bytes(b"?\n")
+        assert await client.rest() == []
+
+
+async def test_two_utterances_at_once_and_bytes_that_are_no_event_are_two_answers() -> None:
     held = HeldBackend()
     async with serving(held) as server, connected(server) as client:
         await client.say(VOICE)
+        await client.send(STOP, wish(language="en"))
+        await client.say(VOICE)
         await client.send_bytes(b"?\n")
-        assert await client.error() == "bad-framing"
         held.let_go.set()
-        assert await client.rest() == ["transcript"]
+        assert await client.rest() == ["transcript"] * 2
+    assert [asked.request.language for asked in held.asked] == [None, "en"]
+
+
+async def test_answer_that_the_client_has_yet_to_read_is_its_only_one_when_the_server_stops(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server_module, "SHUTDOWN_SECONDS", 0.05)
+    held = HeldBackend()
+    async with serving(held) as server, connected(server) as client:
+        await client.say(VOICE)
+        await client.settle()
+        connection = connection_of(server)
+        connection._writer.write(bytes(20_000_000))
+        held.let_go.set()
+        stopping = asyncio.create_task(server.stop())
+        await connection.wait_idle()
+        reader = client._client._reader
+        assert reader is not None
+        heard = (await reader.read()).lstrip(b"\0")
+        await stopping
+    assert (heard.count(b'"transcript"'), heard.count(b'"error"')) == (1, 0)
 
 
 # Clients that keep the server waiting

@@ -314,6 +314,21 @@ async def test_clients_are_told_the_languages_of_the_moment(works: Works, path: 
     assert program.requires_external_vad is False
 
 
+async def test_the_audio_of_wyoming_clients_shares_the_pool_of_the_house(works: Works, path: Path) -> None:
+    works.scripts["whisper"] = HeldBackend
+    stored(path, WHISPER_SERVICE_URL="ws://w")
+    async with house_at(path) as house:
+        server = build_server(validate({"URI": "tcp://127.0.0.1:0"}), house.engine, house.pool)
+        await server.start()
+        async with connected(server) as client:
+            await client.send(START)
+            await client.speak(VOICE)
+            await client.settle()
+            assert house.pool._held == len(VOICE)
+        await server.stop()
+        assert house.pool._held == 0
+
+
 async def test_a_wish_for_a_backend_that_is_no_more_is_a_wish_for_any(works: Works, path: Path) -> None:
     stored(path, ASSEMBLYAI_API_KEY=KEY, WHISPER_SERVICE_URL="ws://w")
     async with house_at(path) as house:

@@ -14,11 +14,12 @@ import pytest
 
 from tests.fakes import PATIENCE
 from tests.wyoming_server.houses import ALL, TOKEN, Works, house_at
+from wyoming_server.errors import UnavailableError
 from wyoming_server.house import House
 from wyoming_server.keeping import SECONDS, Keeper
 from wyoming_server.lock import Lock
 from wyoming_server.settings import load
-from wyoming_server.store import Store, StoreError
+from wyoming_server.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -158,7 +159,7 @@ async def test_a_full_disk_is_told_once_and_costs_are_kept_as_soon_as_there_is_r
 async def test_two_servers_on_one_settings_file_are_one_line(house: House, path: Path) -> None:
     one, other = Keeper(house, Store(str(path))), Keeper(house, Store(str(path)))
     one.claim()
-    with pytest.raises(StoreError) as caught:
+    with pytest.raises(UnavailableError) as caught:
         other.claim()
     assert str(caught.value) == (
         f"SETTINGS_FILE: {path} is in use by another server; give this one a file of its own, or API_PORT=0"

@@ -6,19 +6,25 @@ import asyncio
 import logging
 import resource
 import socket
+from collections import Counter
 from contextlib import AsyncExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import given, strategies as st
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
+from wyoming.client import AsyncTcpClient
 
 from tests.fake_backends import CONNECTED, ScriptedBackend, Wait, final
 from tests.fakes import PATIENCE
 from tests.sounds import speech
-from tests.wyoming_server.serving import HeldBackend, connected, encoded, serving
+from tests.wyoming_server.serving import Client, HeldBackend, connected, encoded, serving
 from wyoming_server import handler, server as server_module
 from wyoming_server.errors import SettingsError
+from wyoming_server.recording import Pool
+from wyoming_server.server import whose_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +32,6 @@ if TYPE_CHECKING:
 
     from wyoming.event import Event
 
-    from tests.wyoming_server.serving import Client
     from wyoming_server.server import WyomingServer
 
 VOICE = speech(600)
@@ -285,12 +290,153 @@ async def test_idle_client_makes_room_before_one_that_is_slow(monkeypatch: pytes
         assert await slow.text() == "open the door"
 
 
-async def test_many_long_utterances_at_once_are_cut_short_and_a_short_one_is_not(
-    monkeypatch: pytest.MonkeyPatch,
+# Who makes room
+
+
+@dataclass
+class Place:
+    """One of the connections that there are, as far as its place is concerned."""
+
+    address: str
+    silent: float = 0.0
+    """Seconds since its last event."""
+    is_busy: bool = False
+    lag: float = 0.0
+
+    @property
+    def is_stalled(self) -> bool:
+        return self.lag > 5
+
+    @property
+    def last_event_at(self) -> float:
+        return 1000 - self.silent
+
+
+def busy(address: str, lag: float = 0.1) -> Place:
+    return Place(address, is_busy=True, lag=lag)
+
+
+def makes_room(places: list[Place], newcomer: str = "new") -> int | None:
+    return whose_place(dict(enumerate(places)), newcomer)  # type: ignore[arg-type] # see Place
+
+
+def test_the_longest_idle_of_the_address_that_has_the_most_makes_room() -> None:
+    places = [Place("a", 9), Place("b", 2), busy("b"), Place("b", 3), busy("c", 6)]
+    assert makes_room(places) == 3
+    assert makes_room(places, "b") == 3
+    assert makes_room([Place("a", 9), *[busy("b")] * 3]) == 0
+
+
+def test_where_none_is_idle_the_furthest_behind_of_the_address_that_has_the_most_makes_room() -> None:
+    assert makes_room([busy("a", 20), busy("b", 6), busy("b", 7), busy("b", 4)]) == 2
+    assert makes_room([busy("a", 6), *[busy("b")] * 3]) == 0
+
+
+def test_nobody_who_speaks_makes_room_for_others_of_a_household() -> None:
+    for home in (1, 2, 16):
+        assert makes_room([busy("home")] * home) is None
+    assert makes_room([*[busy("home")] * 64, *(busy(f"other {n}") for n in range(192))]) is None
+
+
+def test_an_address_that_floods_makes_room_before_those_that_were_idle_for_longer() -> None:
+    others = [Place("a", 900), busy("b", 50)]
+    flood = [busy("flood")] * 17
+    assert makes_room([*others, *flood]) == 18
+    assert makes_room([*others, busy("flood", 6), *flood]) == 2
+    assert makes_room([*others, busy("flood", 6), Place("flood", 1), *flood]) == 3
+
+
+def test_an_address_that_floods_gets_nobody_elses_place() -> None:
+    others = [Place("a", 900), busy("b", 50)]
+    assert makes_room([*others, *[busy("flood")] * 17], "flood") is None
+    assert makes_room([*others, *[busy("flood")] * 17, busy("flood", 6)], "flood") == 19
+
+
+def test_one_that_has_as_many_as_the_flood_gets_none_of_its_places() -> None:
+    both = [busy("flood")] * 30 + [busy("other")] * 29
+    assert makes_room(both, "other") is None
+    assert makes_room(both[:-1], "other") == 29
+
+
+@given(
+    places=st.lists(
+        st.builds(
+            Place,
+            st.sampled_from("abc"),
+            st.floats(0, 99),
+            st.booleans(),
+            st.sampled_from([0.0, 4.0, 6.0, 7.0]),
+        ),
+        min_size=1,
+        max_size=60,
+    ),
+    newcomer=st.sampled_from("abcd"),
+)
+def test_who_speaks_makes_room_only_where_the_own_address_floods_and_the_newcomers_has_less(
+    places: list[Place], newcomer: str
 ) -> None:
-    monkeypatch.setattr(server_module, "_MOST_AUDIO_BYTES", 20 * len(VOICE))
+    found = makes_room(places, newcomer)
+    counts = Counter(place.address for place in places)
+    floods = {name for name, count in counts.items() if count > max(len(places) / 4, 16)}
+    if found is None:
+        assert newcomer in floods or all(place.is_busy and not place.is_stalled for place in places)
+    elif (place := places[found]).is_busy and not place.is_stalled:
+        assert place.address in floods
+        assert counts[newcomer] + 1 < counts[place.address]
+
+
+async def test_crowd_of_one_address_that_speaks_on_keeps_no_other_address_out() -> None:
     held = HeldBackend()
-    async with serving(held) as server, AsyncExitStack() as stack:
+    async with serving(held, max_connections=20) as server, AsyncExitStack() as stack:
+        crowd = [await client_at("127.0.0.2", stack, server) for _ in range(20)]
+        for stranger in crowd:
+            await stranger.send(START)
+            await stranger.speak(VOICE)
+            await stranger.settle()
+        (oldest, *_, youngest) = crowd
+        late = await client_at("127.0.0.2", stack, server)
+        assert await late.error() == "too-many-connections"
+        people = await clients(stack, server, 3)
+        for person in people:
+            await person.say(VOICE)
+            await person.settle()
+        assert await youngest.rest() == []
+        held.let_go.set()
+        for person in people:
+            assert await person.text() == "open the door"
+        await oldest.finish(VOICE)
+        assert await oldest.text() == "open the door"
+
+
+async def client_at(address: str, stack: AsyncExitStack, server: WyomingServer) -> Client:
+    """One whose machine has this address."""
+    there = urlsplit(server.uri)
+    client = AsyncTcpClient(there.hostname or "", there.port or 0)
+    client._reader, client._writer = await asyncio.open_connection(
+        there.hostname, there.port, local_addr=(address, 0)
+    )
+    stack.callback(client._writer.transport.abort)
+    return Client(client)
+
+
+async def test_clients_of_a_unix_socket_are_of_one_address(tmp_path: Path) -> None:
+    held = HeldBackend()
+    uri = f"unix://{tmp_path}/socket"
+    async with serving(held, uri=uri, max_connections=18) as server, AsyncExitStack() as stack:
+        for client in await clients(stack, server, 18):
+            await client.say(VOICE)
+            await client.settle()
+        (late,) = await clients(stack, server, 1)
+        assert await late.error() == "too-many-connections"
+        assert {item.address for item in server._connections.values()} == {""}
+
+
+# What all utterances may hold
+
+
+async def test_many_long_utterances_at_once_are_cut_short_and_a_short_one_is_not() -> None:
+    held = HeldBackend()
+    async with serving(held, pool=Pool(20 * len(VOICE))) as server, AsyncExitStack() as stack:
         *long, short = await clients(stack, server, 4)
         for client in long:
             await client.send(START)

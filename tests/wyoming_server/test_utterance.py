@@ -17,25 +17,32 @@ from tests.sounds import silence, speech
 from tests.virtual_clock import virtual_clock
 from wyoming_server.audio import AudioFormat
 from wyoming_server.backends.base import Request
-from wyoming_server.errors import SignInRefusedError
+from wyoming_server.errors import SignInRefusedError, UnreachableError
 from wyoming_server.utterance import Utterance, Wishes
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from wyoming.event import Event
 
     from tests.fake_backends import Step
+    from wyoming_server.backends.base import Hypothesis
 
 VOICE = speech(600)
 STREAMING = Wishes(Request(), wants_streaming=True)
 
 
 class Client:
-    """Keeps what is written for it. `fails` is what every write ends in, once so many were `taken`."""
+    """Keeps what is written for it. `fails` is what every write ends in, once so many were `taken`.
 
-    def __init__(self, fails: Exception | None = None, *, taken: int = 0) -> None:
+    One that `recovers` fails once.
+    """
+
+    def __init__(self, fails: Exception | None = None, *, taken: int = 0, recovers: bool = False) -> None:
         self.events: list[Event] = []
         self._fails = fails
         self._taken = taken
+        self._recovers = recovers
 
     @property
     def types(self) -> list[str]:
@@ -43,8 +50,10 @@ class Client:
 
     async def write(self, event: Event) -> None:
         await asyncio.sleep(0.01)
-        if self._fails and len(self.events) == self._taken:
-            raise self._fails
+        if (fails := self._fails) and len(self.events) == self._taken:
+            if self._recovers:
+                self._fails = None
+            raise fails
         self.events.append(event)
 
     def read(self) -> str:
@@ -180,6 +189,31 @@ async def test_defect_of_the_engine_is_one_error_that_tells_no_secrets() -> None
     await utterance.wait_answered()
     (event,) = client.events
     assert Error.from_event(event) == Error("internal error; the server's log has the details", "internal")
+
+
+@virtual_clock
+async def test_what_fails_after_the_answer_is_no_second_one() -> None:
+    for error in (RuntimeError("a defect"), UnreachableError("gone")):
+
+        async def fails_late(*_: object, error: Exception = error) -> AsyncGenerator[Hypothesis, None]:
+            yield final("open the door")
+            raise error
+
+        client = Client()
+        broken = new_engine((), deadline=8, listener=ignore)
+        broken.transcribe = fails_late  # type: ignore[method-assign] # a defect
+        utterance = Utterance(
+            broken, Wishes(Request()), AudioFormat(16_000, 2, 1), client.write, max_seconds=60
+        )
+        await utterance.wait_answered()
+        assert client.types == ["transcript"]
+
+
+@virtual_clock
+async def test_words_that_cannot_be_sent_are_one_error() -> None:
+    defect = UnicodeEncodeError("utf-8", "\ud83d", 0, 1, "surrogates not allowed")
+    client = await said(Wait.END, final("\ud83d"), client=Client(fails=defect, recovers=True))
+    assert [Error.from_event(event).code for event in client.events] == ["internal"]
 
 
 @pytest.mark.parametrize("reason", [ConnectionResetError(), TimeoutError(), OSError("no route")], ids=repr)

@@ -65,6 +65,15 @@ class Guard:
 
         return guard
 
+    def want_token(self, request: web.Request) -> None:
+        """Raise ApiError where a client is let in by its address alone: it need not be the owner."""
+        if not self._is_right(_token_of(request)):
+            raise ApiError(
+                HTTPStatus.FORBIDDEN,
+                "forbidden",
+                "settings want the token, from this address too",
+            )
+
     def _admit(self, request: web.Request) -> None:
         if _address_of(request) in self._trusted:
             self._bound(request)
@@ -81,9 +90,12 @@ class Guard:
         if (request.content_length or 0) > MAX_BODY_BYTES:
             raise refusal_of(web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, 0))
 
+    def _is_right(self, token: str | None) -> bool:
+        return token is not None and hmac.compare_digest(token.encode(errors="replace"), self._token)
+
     def _authenticate(self, request: web.Request) -> None:
         given = _token_of(request)
-        is_right = given is not None and hmac.compare_digest(given.encode(errors="replace"), self._token)
+        is_right = self._is_right(given)
         if is_right and len(self._token) >= _UNGUESSABLE:
             return  # nobody can lock out who has it, from the same address
         address = request.remote or ""

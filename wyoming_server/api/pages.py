@@ -37,12 +37,22 @@ _SEND_SECONDS: Final = 10.0
 
 
 class Pages:
-    """Of one house; `wyoming_uri` tells where its Wyoming server listens."""
+    """Of one house.
 
-    def __init__(self, house: House, sockets: Sockets, wyoming_uri: Callable[[], str]) -> None:
+    `wyoming_uri` tells where its Wyoming server listens; `want_token` raises ApiError for who lacks it.
+    """
+
+    def __init__(
+        self,
+        house: House,
+        sockets: Sockets,
+        wyoming_uri: Callable[[], str],
+        want_token: Callable[[web.Request], None],
+    ) -> None:
         self._house = house
         self._sockets = sockets
         self._wyoming_uri = wyoming_uri
+        self._want_token = want_token
         self._tests = 0
         self._feed = Feed(self._status_body, house.history)
         house.listen(self._feed)
@@ -70,6 +80,7 @@ class Pages:
 
     async def change_config(self, request: web.Request) -> web.Response:
         """PATCH /api/config."""
+        self._want_token(request)
         changes = config.changes_in(await _body(request))
         async with _refusing(changes):
             restart = await self._house.change(changes)
@@ -80,6 +91,8 @@ class Pages:
         body = await _body(request)
         names = config.names_in(body, BACKENDS)
         changes = config.changes_in(body, is_required=False)
+        if changes:
+            self._want_token(request)
         if self._tests >= _MOST_TESTS:
             raise ApiError(
                 HTTPStatus.SERVICE_UNAVAILABLE,

@@ -15,7 +15,7 @@ from wyoming_server.api.pages import Pages
 from wyoming_server.api.site import Site
 from wyoming_server.api.sockets import Sockets
 from wyoming_server.api.stt import SttPage
-from wyoming_server.errors import SettingsError
+from wyoming_server.errors import SettingsError, UnavailableError
 from wyoming_server.server import SHUTDOWN_SECONDS
 
 if TYPE_CHECKING:
@@ -37,9 +37,9 @@ class Api:
         self._listener: asyncio.Server | None = None
         self._sockets = Sockets()
         self._stt = SttPage(house, self._sockets)
-        pages = Pages(house, self._sockets, lambda: wyoming.listening_uri)
-        metrics = MetricsPage(house, lambda: {"wyoming": wyoming.clients, "api": len(self._sockets)})
         guard = Guard(token, asyncio.get_running_loop().time, house.settings.api_trusted)
+        pages = Pages(house, self._sockets, lambda: wyoming.listening_uri, guard.want_token)
+        metrics = MetricsPage(house, lambda: {"wyoming": wyoming.clients, "api": len(self._sockets)})
         app = web.Application(
             middlewares=[guard.middleware, self._connections.middleware], client_max_size=MAX_BODY_BYTES
         )
@@ -71,7 +71,7 @@ class Api:
         return port
 
     async def start(self, host: str, port: int) -> None:
-        """Begin to listen; raises SettingsError where that is not possible."""
+        """Begin to listen; raises SettingsError, or UnavailableError where that may be possible later."""
         await self._runner.setup()
         serve = cast("web.Server", self._runner.server)
         try:
@@ -80,8 +80,9 @@ class Api:
             )
         except (OSError, ValueError) as error:  # ValueError: an impossible host
             await self._runner.cleanup()
+            kind = UnavailableError if isinstance(error, OSError) else SettingsError
             reason = getattr(error, "strerror", None) or error
-            raise SettingsError(
+            raise kind(
                 f"API_HOST {host}, API_PORT {port}: cannot listen there ({reason}); API_PORT=0 does without"
             ) from None
 

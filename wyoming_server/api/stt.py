@@ -104,7 +104,9 @@ class EngineEar:
             terms=_stripped(start.terms),
         )
         recording = Recording(
-            max_seconds=self._house.settings.max_utterance, clock=asyncio.get_running_loop().time
+            max_seconds=self._house.settings.max_utterance,
+            clock=asyncio.get_running_loop().time,
+            pool=self._house.pool,
         )
         feeding = asyncio.create_task(_feed(recording, audio), name="take in audio of /ws/stt")
         self._open += 1
@@ -126,6 +128,7 @@ class EngineEar:
         finally:
             feeding.cancel()
             await asyncio.gather(feeding, return_exceptions=True)
+            recording.release()
             self._open -= 1
             if not self._open:
                 self._idle.set()

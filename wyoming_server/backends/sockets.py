@@ -22,10 +22,25 @@ from wyoming_server.errors import (
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
 
+    from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
     from yarl import URL
 
 _CLOSE_TIMEOUT = 1.0
 """Seconds to wait for the peer's half of the closing handshake."""
+
+
+def new_session() -> aiohttp.ClientSession:
+    """A session for all backends: keys and voices go where the settings say, however a service redirects."""
+    connector = aiohttp.TCPConnector(limit=0)  # the number of utterances is what is limited
+    return aiohttp.ClientSession(connector=connector, middlewares=[_stay_there])
+
+
+async def _stay_there(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+    response = await handler(request)
+    if response.status // 100 == HTTPStatus.MULTIPLE_CHOICES // 100:
+        response.close()
+        raise aiohttp.TooManyRedirects(response.request_info, (), status=response.status)
+    return response
 
 
 async def open_socket(
@@ -39,10 +54,6 @@ async def open_socket(
             )
     except TimeoutError:
         raise UnreachableError(f"no connection within {within:g} s") from None
-    except aiohttp.WSServerHandshakeError as error:
-        raise error_for_status(
-            error.status, error.headers.get("Retry-After") if error.headers else None
-        ) from None
     except (aiohttp.ClientError, OSError) as error:
         raise error_for_failure(error) from None
 
@@ -61,8 +72,12 @@ async def close_socket(web_socket: aiohttp.ClientWebSocketResponse) -> None:
 
 
 def error_for_failure(error: aiohttp.ClientError | OSError) -> BackendError:
-    """The error that a connection that cannot be made, or that broke, stands for."""
+    """The error that a connection that cannot be made, is answered otherwise, or broke, stands for."""
     match error:
+        case aiohttp.WSServerHandshakeError(status=status, headers=headers):
+            return error_for_status(status, headers.get("Retry-After") if headers else None)
+        case aiohttp.TooManyRedirects(status=status):
+            return error_for_status(status, None)
         case aiohttp.ClientConnectorCertificateError():
             return UnreachableError("its TLS certificate is not trusted")
         case aiohttp.ClientConnectorDNSError():

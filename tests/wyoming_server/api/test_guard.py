@@ -137,8 +137,6 @@ async def test_who_asks_from_a_trusted_address_needs_no_token_and_may_be_called_
 ) -> None:
     async with running(path, {**ALL, "API_TRUSTED": trusted}) as house:
         assert (await house.ask("GET", "/api/status", headers=FOREIGN))[0] == 200
-        body = {"settings": {"DEADLINE": 5}}
-        assert (await house.ask("PATCH", "/api/config", body, headers=FOREIGN))[0] == 200
         assert (await house.ask("GET", "/nowhere", headers=FOREIGN))[1]["code"] == "not-found"
         assert (await house.ask("POST", "/api/warm", b" " * 100_000, headers=FOREIGN))[0] == 413
         async with house.client.ws_connect("/api/events", headers=FOREIGN) as feed:
@@ -147,6 +145,16 @@ async def test_who_asks_from_a_trusted_address_needs_no_token_and_may_be_called_
             "/api/events", headers=FOREIGN, protocols=["stt-failover", "bearer.old"]
         ) as feed:
             assert feed.protocol == "stt-failover"
+
+
+@pytest.mark.parametrize(("method", "page"), [("PATCH", "/api/config"), ("POST", "/api/test")])
+async def test_settings_want_the_token_from_a_trusted_address_too(path: Path, method: str, page: str) -> None:
+    async with running(path, {**ALL, "API_TRUSTED": "127.0.0.1"}) as house:
+        body = {"settings": {"DEADLINE": 5}, "backends": []}
+        status, refusal = await house.ask(method, page, body, headers=FOREIGN)
+        assert (status, refusal["code"]) == (403, "forbidden")
+        assert (await house.ask(method, page, body))[0] == 200
+        assert (await house.ask("POST", "/api/test", {"backends": []}, headers=FOREIGN))[0] == 200
 
 
 @pytest.mark.parametrize("trusted", ["", "172.30.32.2", "::1", "127.0.0.2"])

@@ -35,6 +35,7 @@ from wyoming_server.errors import (
     SignInRefusedError,
     UnreachableError,
 )
+from wyoming_server.recording import Pool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -90,8 +91,11 @@ class Page:
 
 
 @asynccontextmanager
-async def page_of(*backends: Backend, deadline: float = PATIENCE, **settings: Any) -> AsyncIterator[Page]:
+async def page_of(
+    *backends: Backend, deadline: float = PATIENCE, pool: Pool | None = None, **settings: Any
+) -> AsyncIterator[Page]:
     house = SimpleNamespace(
+        pool=pool or Pool(),
         engine=new_engine(backends, deadline=deadline),
         settings=SimpleNamespace(
             **{"key_terms": (), "max_utterance": 60.0, "idle_timeout": PATIENCE, **settings}
@@ -248,6 +252,47 @@ async def test_a_client_that_leaves_stops_the_work_for_it() -> None:
             await backend.over.wait()
             await page.page.finish()
         assert not [task for task in asyncio.all_tasks() if "take in audio" in task.get_name()]
+
+
+async def test_the_audio_of_an_utterance_is_its_share_of_the_pool_until_it_is_answered() -> None:
+    backend, pool = HeldBackend(), Pool()
+    async with page_of(backend, pool=pool) as page, client_of(page) as client:
+        for _ in range(2):
+            backend.let_go.clear()
+            backend.begun.clear()
+            await client.say()
+            await backend.begun.wait()
+            async with asyncio.timeout(PATIENCE):
+                while pool._held < len(VOICE):  # noqa: ASYNC110 - it tells nobody what comes in
+                    await asyncio.sleep(0)
+            assert (pool._held, pool._recordings) == (len(VOICE), 1)
+            backend.let_go.set()
+            *_, answer = await client.answers()
+            assert isinstance(answer, Final)
+            await page.page.finish()
+            assert (pool._held, pool._recordings) == (0, 0)
+
+
+async def test_a_client_that_leaves_gives_its_share_of_the_pool_back() -> None:
+    backend, pool = HeldBackend(), Pool()
+    async with page_of(backend, pool=pool) as page:
+        async with client_of(page) as client:
+            await client.tell(Start())
+            await client.socket.send_bytes(VOICE)
+            await backend.begun.wait()
+        async with asyncio.timeout(PATIENCE):
+            await backend.over.wait()
+            await page.page.finish()
+        assert (pool._held, pool._recordings) == (0, 0)
+
+
+async def test_an_utterance_for_which_the_pool_has_no_room_is_answered_as_far_as_it_was_heard() -> None:
+    backend = ScriptedBackend("there", CONNECTED, Wait.AUDIO, final("open"))
+    async with page_of(backend, pool=Pool(len(VOICE) // 2)) as page, client_of(page) as client:
+        for _ in range(2):
+            await client.say()
+            assert await client.answers() == [READY, Final("open", None, audio_ms=400, model="there")]
+            assert backend.asked[-1].received == VOICE[: len(VOICE) // 2]
 
 
 async def test_a_client_that_falls_silent_is_closed() -> None:

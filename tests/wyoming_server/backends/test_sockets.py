@@ -20,6 +20,7 @@ from wyoming_server.backends.sockets import (
     close_socket,
     error_for_failure,
     error_for_status,
+    new_session,
     open_socket,
 )
 from wyoming_server.errors import (
@@ -163,6 +164,32 @@ async def test_a_handshake_that_is_answered_with_another_status(
     assert type(error) is kind
     assert f"HTTP {status}" in str(error)
     assert "stranger" not in str(error)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("is_socket", [True, False])
+async def test_keys_go_nowhere_else_however_a_service_redirects(status: int, *, is_socket: bool) -> None:
+    asked: list[web.Request] = []
+
+    async def elsewhere(request: web.Request) -> web.Response:
+        asked.append(request)
+        return web.Response()
+
+    async with serving(elsewhere) as other, new_session() as session:
+
+        async def redirect(_: web.Request) -> web.Response:
+            return web.Response(status=status, headers={"Location": f"http://127.0.0.1:{other}/path"})
+
+        async with serving(redirect) as port:
+            url = URL(f"http://127.0.0.1:{port}/path")
+            if is_socket:
+                with pytest.raises(RejectedError, match=f"HTTP {status}"):
+                    await open_socket(session, url, {"Modal-Key": "wk-1"}, PATIENCE)
+            else:
+                with pytest.raises(aiohttp.TooManyRedirects) as caught:
+                    await session.get(url, headers={"Modal-Key": "wk-1"})
+                assert type(error_for_failure(caught.value)) is RejectedError
+    assert asked == []
 
 
 @pytest.mark.parametrize("status", [429, 503])

@@ -16,6 +16,11 @@ export class ApiError extends Error {
     this.status = status;
     this.code = code;
   }
+
+  /** Whether our server refuses the token, and not some proxy before it. */
+  get isRefusal() {
+    return this.status === 401 && this.code === "unauthorized";
+  }
 }
 
 /** The token, kept in this browser where that is possible, else until the page is left. */
@@ -28,6 +33,33 @@ class Token {
   set(value) {
     this.value = value;
     write(KEY, value || null);
+  }
+
+  /** Use a token that may be a wrong one: other tabs do not hear of it. @param {string} value */
+  lend(value) {
+    this.value = value;
+  }
+
+  /** Forget the token, which was refused. True if another tab has kept another one, which counts now. */
+  refused() {
+    const kept = read(KEY) ?? "";
+    const isOther = kept !== "" && kept !== this.value;
+    if (isOther) this.value = kept;
+    else this.set("");
+    return isOther;
+  }
+
+  /**
+   * Do as other tabs do.
+   * @param {(value: string) => void} changed another token is there now, or none
+   */
+  follow(changed) {
+    addEventListener("storage", ({ key }) => {
+      const kept = read(KEY) ?? "";
+      if ((key !== KEY && key !== null) || kept === this.value) return;
+      this.value = kept;
+      changed(kept);
+    });
   }
 }
 
@@ -57,7 +89,7 @@ export async function ask(page, { method = "GET", body } = {}) {
   } catch {
     throw new ApiError(answer ? answer.status : 0, "unreachable", "");
   }
-  if (!answer.ok) throw new ApiError(answer.status, String(said.code), String(said.error));
+  if (!answer.ok) throw new ApiError(answer.status, String(said?.code ?? ""), String(said?.error ?? ""));
   return said;
 }
 

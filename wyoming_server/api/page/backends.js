@@ -7,6 +7,9 @@ import { backendName, errorName, money, seconds, wait, word } from "./words.js";
 
 /** @typedef {{card: HTMLElement, retryAt: number | null, status: any}} Card */
 
+/** @type {Map<string, () => string>} what came of the latest test, in the language of the page */
+const results = new Map();
+
 /** @type {Map<string, Card>} */
 const cards = new Map();
 
@@ -30,7 +33,7 @@ export function showBackends(status) {
 /** Write all anew, in another language. */
 export function relabelBackends() {
   for (const card of cards.values()) {
-    say(part(card.card, ".result"), "");
+    say(part(card.card, ".result"), results.get(card.status.name)?.() ?? "");
     fill(card);
   }
 }
@@ -66,9 +69,9 @@ function fill({ card, retryAt, status }) {
   button.setAttribute("aria-label", word("test.of", { backend: name }));
   say(button, word(card.dataset.testing ? "test.running" : "test"));
   part(card, "dl").replaceChildren(
-    ...figure("figure.median", wait(status.median_ms)),
-    ...figure("figure.p95", wait(status.p95_ms)),
-    ...figure("figure.today", money(status.today.dollars)),
+    figure("figure.median", time(status.median_ms)),
+    figure("figure.p95", time(status.p95_ms)),
+    figure("figure.today", money(status.today.dollars)),
   );
 }
 
@@ -122,30 +125,44 @@ async function test(name, card, button, result) {
   button.setAttribute("aria-disabled", "true");
   say(button, word("test.running"));
   delete result.dataset.ok;
+  results.delete(name);
   say(result, "");
   try {
-    const { results } = await ask("api/test", { method: "POST", body: { backends: [name] } });
-    const [verdict] = results;
+    const answer = await ask("api/test", { method: "POST", body: { backends: [name] } });
+    const [verdict] = answer.results;
     result.dataset.ok = String(verdict.ok);
-    const told = { ms: wait(verdict.ms), text: verdict.text };
-    if (verdict.ok) say(result, word(verdict.text ? "test.ok" : "test.silent", told));
-    else say(result, word("test.failed", { error: errorName(verdict.code), message: verdict.message }));
+    results.set(name, () => told(verdict));
   } catch (error) {
     result.dataset.ok = "false";
-    say(result, word("action.failed", { error: reason(error) }));
+    results.set(name, () => word("action.failed", { error: reason(error) }));
   } finally {
+    say(result, results.get(name)?.() ?? "");
     delete card.dataset.testing;
     button.removeAttribute("aria-disabled");
     say(button, word("test"));
   }
 }
 
+/** @param {any} verdict as of /api/test */
+function told({ ok, ms, text, code, message }) {
+  if (!ok) return word("test.failed", { error: errorName(code), message });
+  return word(text ? "test.ok" : "test.silent", { ms: wait(ms), text });
+}
+
 /**
  * @param {string} key
- * @param {string} value
+ * @param {Node | string} value
  */
 function figure(key, value) {
-  return [html("div", {}, html("dt", {}, word(key)), html("dd", {}, value))];
+  return html("div", {}, html("dt", {}, word(key)), html("dd", {}, value));
+}
+
+/** A time that is known only after some answers. @param {number | null} ms */
+function time(ms) {
+  if (ms !== null) return wait(ms);
+  const when = word("figure.later");
+  const dash = html("span", { "aria-hidden": "true" }, wait(ms));
+  return html("span", { class: "later", title: when }, dash, html("span", { class: "unseen" }, when));
 }
 
 /**

@@ -13,9 +13,11 @@ export function hindrance() {
 export class Microphone {
   /**
    * @param {(pcm: ArrayBuffer) => void} heard
+   * @param {() => void} lost it was unplugged, or the browser has taken it away
    */
-  constructor(heard) {
+  constructor(heard, lost) {
     this._heard = heard;
+    this._lost = lost;
     /** @type {MediaStream | null} */
     this._stream = null;
     /** @type {AudioContext | null} */
@@ -34,6 +36,9 @@ export class Microphone {
       this._stream = await navigator.mediaDevices.getUserMedia({ audio: WANTED });
       await loading;
       await context.resume();
+      const [track] = this._stream.getAudioTracks();
+      if (track.readyState === "ended") throw new DOMException("", "NotFoundError");
+      track.addEventListener("ended", this._lost);
       this._node = new AudioWorkletNode(context, "ear");
       this._node.port.onmessage = ({ data }) => data && this._heard(data);
       context.createMediaStreamSource(this._stream).connect(this._node);

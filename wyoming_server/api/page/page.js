@@ -26,6 +26,8 @@ const known = {
   /** Whether the feed has told how everything is since that was asked for. */
   isFollowing: false,
   tokenMessage: "",
+  /** What came of the latest action, in the language of the page. */
+  action: () => "",
 };
 const feed = new Feed({ message, state: connection, mayConnect: refresh });
 let dayTimer = 0;
@@ -38,6 +40,10 @@ byId("token-form").addEventListener("submit", (event) => {
 byId("forget").addEventListener("click", () => {
   token.set("");
   askForToken("token.forgotten");
+});
+token.follow((value) => {
+  if (!value) askForToken("token.forgotten");
+  else if (!known.status) void begin();
 });
 byId("reconnect").addEventListener("click", () => feed.hurry());
 byId("warm").addEventListener("click", () => void act("api/warm", "warm.done"));
@@ -65,17 +71,21 @@ async function begin() {
   } catch (error) {
     retryTimer = setTimeout(() => void begin(), RETRY_MS);
     connection("waiting", Date.now() + RETRY_MS);
-    tokenMessage(error instanceof ApiError && error.message ? "" : "token.unreachable");
-    if (error instanceof ApiError && error.message) say(byId("token-message"), error.message);
+    explain(error);
     if (!known.status) byId("welcome").hidden = false;
   }
 }
 
-/** Fetch all that is shown; false where the token is not accepted, and then asks for one. */
+/**
+ * Fetch all that is shown; false where the token is not accepted, and then asks for one.
+ * @returns {Promise<boolean>}
+ */
 async function refresh() {
+  const used = token.value;
   try {
     const status = await ask("api/status"); // first, so that who needs a token is refused once
     const [{ traces }, { hours }] = await Promise.all([ask("api/traces"), ask("api/day")]);
+    if (used && !token.value) return false; // forgotten meanwhile
     Object.assign(known, { traces, hours });
     known.isFollowing = false;
     reveal();
@@ -84,11 +94,10 @@ async function refresh() {
     showCharts(hours);
     return true;
   } catch (error) {
-    if (!(error instanceof ApiError) || error.status !== 401) throw error;
-    const had = token.value;
-    token.set("");
-    askForToken(had ? "token.expired" : "");
-    return false;
+    if (!(error instanceof ApiError) || !error.isRefusal) throw error;
+    const isKnown = token.value !== used || token.refused();
+    if (!isKnown) askForToken(used ? "token.expired" : "");
+    return isKnown && token.value ? refresh() : false; // another tab has a newer one, or has forgotten it
   }
 }
 
@@ -102,29 +111,39 @@ async function enter() {
     field.focus();
     return;
   }
-  token.set(value);
+  token.lend(value);
   clearTimeout(retryTimer);
   try {
     await ask("api/status");
   } catch (error) {
-    const isRefused = error instanceof ApiError && error.status === 401;
-    if (!(error instanceof ApiError) || error.status) token.set("");
-    if (isRefused) tokenMessage("token.refused");
-    else
-      say(
-        byId("token-message"),
-        error instanceof ApiError && error.message ? error.message : word("token.unreachable"),
-      );
-    field.focus();
-    return;
+    if (!(error instanceof ApiError) || error.status) {
+      if (token.value === value) token.lend(""); // else another tab has stored one meanwhile
+      explain(error);
+      field.focus();
+      return;
+    }
   }
-  field.value = "";
+  token.set(value);
   await begin();
-  byId("content").focus({ preventScroll: true });
+  if (known.status) byId("content").focus({ preventScroll: true });
+}
+
+/** Say why there is nothing to see. @param {unknown} error */
+function explain(error) {
+  const isApi = error instanceof ApiError;
+  if (isApi && error.isRefusal) tokenMessage("token.refused");
+  else if (isApi && error.status === 401) tokenMessage("token.proxy");
+  else if (!isApi || !error.message) tokenMessage("token.unreachable");
+  else {
+    known.tokenMessage = "";
+    say(byId("token-message"), error.message);
+  }
 }
 
 /** @param {string} key why, as a key of the words; empty at the first visit */
 function askForToken(key) {
+  clearTimeout(retryTimer);
+  clearTimeout(dayTimer);
   feed.stop();
   hush();
   known.status = null;
@@ -144,6 +163,7 @@ function reveal() {
   byId("status").hidden = false;
   byId("connection").hidden = false;
   byId("forget").hidden = !token.value;
+  /** @type {HTMLInputElement} */ (byId("token")).value = "";
   tokenMessage("");
 }
 
@@ -206,14 +226,15 @@ async function loadDay() {
  * @param {string} done
  */
 async function act(page, done) {
-  const line = byId("action-result");
-  say(line, "");
+  known.action = () => "";
+  say(byId("action-result"), "");
   try {
     await ask(page, { method: "POST" });
-    say(line, word(done));
+    known.action = () => word(done);
   } catch (error) {
-    say(line, word("action.failed", { error: reason(error) }));
+    known.action = () => word("action.failed", { error: reason(error) });
   }
+  say(byId("action-result"), known.action());
 }
 
 /**
@@ -249,6 +270,7 @@ function relabel() {
   relabelSpeaking();
   connection(...known.connection);
   tokenMessage(known.tokenMessage);
+  say(byId("action-result"), known.action());
   if (!known.status) return;
   show(known.status);
   showUtterances(known.traces);

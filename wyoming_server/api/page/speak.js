@@ -23,6 +23,8 @@ let dictation = null;
 let offered = [];
 /** @type {import("./dictation.js").Answer | null} */
 let latest = null;
+/** @type {unknown} why the microphone could not be opened */
+let trouble = null;
 
 /** Make the button work. */
 export function prepareSpeaking() {
@@ -39,9 +41,11 @@ export function relabelSpeaking() {
   byId("microphone").setAttribute("aria-disabled", String(Boolean(problem)));
   offer(offered);
   turn(state);
-  if (state !== "idle") return;
+  if (byId("heard").dataset.kind === "partial") return;
   if (latest) tell(latest);
-  else show("none", problem ? "" : word("speak.ready"));
+  else if (trouble) show("error", problemOf(trouble));
+  else if (state === "idle") show("none", problem ? "" : word("speak.ready"));
+  else if (state !== "opening") show("none", word(`speak.${state}`));
 }
 
 /**
@@ -76,18 +80,24 @@ async function press() {
 
 async function listen() {
   turn("opening");
-  latest = null;
+  latest = trouble = null;
   show("none", "");
   by("", "");
   /** @type {Dictation | null} */
   let talk = null;
-  const ear = new Microphone((pcm) => {
-    talk?.audio(pcm);
-    level(loudness(pcm));
-  });
+  const ear = new Microphone(
+    (pcm) => {
+      talk?.audio(pcm);
+      level(loudness(pcm));
+    },
+    () => {
+      if (state === "listening" && microphone === ear) void finish();
+    },
+  );
   try {
     await ear.open(); // first, as a person may take a while to allow it
   } catch (error) {
+    trouble = error;
     turn("idle");
     show("error", problemOf(error));
     return;

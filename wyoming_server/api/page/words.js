@@ -142,10 +142,11 @@ export function hourMark(at) {
   return new Intl.DateTimeFormat(locale(), { hour: "numeric" }).format(new Date(at));
 }
 
-/** @param {string} code of a language */
+/** @param {string} code of a language; browsers have no names for a few of Whisper's */
 export function languageName(code) {
   try {
-    return new Intl.DisplayNames(locale(), { type: "language" }).of(code) ?? code;
+    const names = new Intl.DisplayNames(locale(), { type: "language", fallback: "none" });
+    return names.of(code) ?? word(`language.${code}`);
   } catch {
     return code;
   }
