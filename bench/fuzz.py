@@ -6,7 +6,9 @@ by their bytes, and that writes on SIGUSR2 how many tasks it has.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -24,14 +26,14 @@ from wyoming.asr import Transcribe, Transcript
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.client import AsyncClient
 
-from bench.common import print_table
+from bench.common import print_machine, print_table
 from modal_whisper.model import Passage, Transcript as Words
 from tests import processes
 from tests.end_to_end.clips import LEADER, MUTED, PASSWORD, WEASELS, Clip
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Coroutine
     from random import Random
 
 CLIPS: Final = (MUTED, WEASELS, PASSWORD, LEADER)
@@ -218,6 +220,32 @@ async def say(uri: str, clip: Clip, speed: float = _SPEED) -> str:
     if not Transcript.is_type(event.type):
         return f"error ({event.data.get('code')})"
     return "right" if Transcript.from_event(event).text == clip.text else "wrong"
+
+
+def measure(
+    name: str,
+    doc: str | None,
+    fuzz: Callable[..., Coroutine[None, None, Tally]],
+    *,
+    events: int,
+    strangers: int,
+    people: int,
+) -> None:
+    """Let them come as the command line says, by default these, then print the figures."""
+    parser = argparse.ArgumentParser(prog=f"script/bench {name}", description=doc)
+    for option, default, text in (
+        ("--events", events, "in all"),
+        ("--strangers", strangers, "at once"),
+        ("--people", people, "who speak meanwhile"),
+        ("--seed", 1, "of what is random"),
+    ):
+        parser.add_argument(option, type=int, default=default, help=f"{text} (default: %(default)s)")
+    options = parser.parse_args()
+    logging.disable(logging.CRITICAL)
+    print_machine()
+    started = time.monotonic()
+    tally = asyncio.run(fuzz(**vars(options)))
+    tally.report(time.monotonic() - started)
 
 
 def main() -> None:

@@ -7,19 +7,15 @@ opened and then left alone.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gzip
 import json
-import logging
 import re
-import time
 from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
-from bench.common import print_machine
-from bench.fuzz import PATIENCE, Tally, served, speak, watch
+from bench.fuzz import PATIENCE, Tally, measure, served, speak, watch
 from modal_whisper.messages import Start, Stop, encode
 from tests.processes import free_port
 from wyoming_server.settings import NAMES
@@ -307,19 +303,7 @@ async def fuzz(*, events: int, strangers: int, people: int, seed: int) -> Tally:
 
 def main() -> None:
     """Let them come, then print the figures."""
-    parser = argparse.ArgumentParser(prog="script/bench fuzz_api", description=__doc__)
-    parser.add_argument("--events", type=int, default=300_000, help="in all (default: %(default)s)")
-    parser.add_argument("--strangers", type=int, default=24, help="at once (default: %(default)s)")
-    parser.add_argument("--people", type=int, default=2, help="who speak meanwhile (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    logging.disable(logging.CRITICAL)
-    print_machine()
-    started = time.monotonic()
-    tally = asyncio.run(
-        fuzz(events=options.events, strangers=options.strangers, people=options.people, seed=options.seed)
-    )
-    tally.report(time.monotonic() - started)
+    measure("fuzz_api", __doc__, fuzz, events=300_000, strangers=24, people=2)
 
 
 if __name__ == "__main__":

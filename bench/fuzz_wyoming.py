@@ -7,20 +7,16 @@ follows, or that never read.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
-import logging
 import re
 import socket
 import struct
-import time
 from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
-from bench.common import print_machine
-from bench.fuzz import PATIENCE, Served, Tally, served, speak, watch
+from bench.fuzz import PATIENCE, Served, Tally, measure, served, speak, watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -258,19 +254,7 @@ async def fuzz(*, events: int, strangers: int, people: int, seed: int, **setting
 
 def main() -> None:
     """Let them come, then print the figures."""
-    parser = argparse.ArgumentParser(prog="script/bench fuzz_wyoming", description=__doc__)
-    parser.add_argument("--events", type=int, default=1_000_000, help="in all (default: %(default)s)")
-    parser.add_argument("--strangers", type=int, default=12, help="at once (default: %(default)s)")
-    parser.add_argument("--people", type=int, default=3, help="who speak meanwhile (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    logging.disable(logging.CRITICAL)
-    print_machine()
-    started = time.monotonic()
-    tally = asyncio.run(
-        fuzz(events=options.events, strangers=options.strangers, people=options.people, seed=options.seed)
-    )
-    tally.report(time.monotonic() - started)
+    measure("fuzz_wyoming", __doc__, fuzz, events=1_000_000, strangers=12, people=3)
 
 
 if __name__ == "__main__":
