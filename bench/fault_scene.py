@@ -66,6 +66,9 @@ class TimedTranscriber:
         self._error = error
         self._is_over = threading.Event()
 
+    def fetch(self) -> None:
+        """See WhisperTranscriber."""
+
     def load(self) -> None:
         """See Transcriber."""
         self._is_over.wait(self._load_seconds)

@@ -73,6 +73,9 @@ class Model:
         self._troubled = troubled
         self._random = random
 
+    def fetch(self) -> None:
+        """See WhisperTranscriber."""
+
     def load(self) -> None:
         """See Transcriber."""
 

@@ -198,12 +198,14 @@ class Connection:
     async def _refuse(self, error: ClientError) -> None:
         """Tell the client; of an utterance that is still open this is the one answer.
 
-        Where there is one already, or one is due, nothing is told: it would pass for the answer.
+        Where that has one, or where one is still due, nothing is told: it would pass for the answer.
         """
         utterance = self._utterance
-        if utterance and (utterance.has_answer if self._is_open else not utterance.is_answered):
+        if utterance and (utterance.has_answer if self._is_open else utterance.is_due):
             _LOGGER.debug("passed over between an utterance and its answer: %s", error)
             return
+        if utterance and not self._is_open:
+            await utterance.wait_answered()  # the answer is on its way, and goes first
         # One line for a client, however often it errs.
         _LOGGER.log(logging.DEBUG if self._has_erred else logging.INFO, "refused a client: %s", error)
         self._has_erred = True

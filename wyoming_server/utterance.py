@@ -106,6 +106,11 @@ class Utterance:
         return self._task.done()
 
     @property
+    def is_due(self) -> bool:
+        """Whether the event that ends it is still to come."""
+        return not self.has_answer and not self.is_answered
+
+    @property
     def lag(self) -> float:
         """How many seconds of audio are missing to what a person could have said by now; 0 after the end."""
         return self._clock() - self._began_at - self._recording.seconds if self.is_speaking else 0.0

@@ -33,6 +33,9 @@ class Witness:
     def model(self) -> str:
         return self._transcriber.model
 
+    def fetch(self) -> None:
+        pass  # load does it
+
     def load(self) -> None:
         if not self._is_loaded:
             self._transcriber.load()

@@ -626,6 +626,34 @@ async def test_bytes_that_are_no_event_are_no_second_answer_of_an_utterance_that
         assert await client.rest() == []
 
 
+class TidyingBackend(HeldBackend):
+    """Ends, after its words, only when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let_go.set()
+        self.let_end = asyncio.Event()
+
+    async def transcribe(self, recording: Recording, request: Request) -> AsyncGenerator[Progress, None]:
+        try:
+            async for progress in super().transcribe(recording, request):
+                yield progress
+        finally:
+            await self.let_end.wait()
+
+
+async def test_a_stop_too_many_after_the_answer_is_told_though_the_backend_still_tidies_up() -> None:
+    tidying = TidyingBackend()
+    async with serving(tidying) as server, connected(server) as client, connected(server) as other:
+        await client.say(VOICE)
+        assert await client.text() == "open the door"
+        await client.send(STOP)
+        for _ in range(10):  # in which the server could pass it over
+            await other.settle()
+        tidying.let_end.set()
+        assert await client.error() == "out-of-order"
+
+
 async def test_two_utterances_at_once_and_bytes_that_are_no_event_are_two_answers() -> None:
     held = HeldBackend()
     async with serving(held) as server, connected(server) as client:
