@@ -22,6 +22,7 @@ from tests.fakes import PATIENCE
 from tests.sounds import speech, tone
 from tests.wyoming_server.serving import HeldBackend, connected, encoded, serving, wish
 from wyoming_server import handler, server as server_module
+from wyoming_server.engine import Engine
 from wyoming_server.errors import UnreachableError
 from wyoming_server.utterance import Utterance
 from wyoming_server.wire import MAX_DATA_BYTES, MAX_HEADER_BYTES, MAX_PAYLOAD_BYTES
@@ -626,31 +627,29 @@ async def test_bytes_that_are_no_event_are_no_second_answer_of_an_utterance_that
         assert await client.rest() == []
 
 
-class TidyingBackend(HeldBackend):
-    """Ends, after its words, only when it is let."""
+async def test_a_stop_too_many_after_the_answer_is_told_though_the_engine_still_tidies_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    let_end = asyncio.Event()
+    transcribe = Engine.transcribe
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.let_go.set()
-        self.let_end = asyncio.Event()
-
-    async def transcribe(self, recording: Recording, request: Request) -> AsyncGenerator[Progress, None]:
+    async def tidying(engine: Engine, *arguments: Any) -> AsyncGenerator[Progress, None]:
         try:
-            async for progress in super().transcribe(recording, request):
+            async for progress in transcribe(engine, *arguments):
                 yield progress
         finally:
-            await self.let_end.wait()
+            await let_end.wait()
 
-
-async def test_a_stop_too_many_after_the_answer_is_told_though_the_backend_still_tidies_up() -> None:
-    tidying = TidyingBackend()
-    async with serving(tidying) as server, connected(server) as client, connected(server) as other:
+    monkeypatch.setattr(Engine, "transcribe", tidying)
+    held = HeldBackend()
+    held.let_go.set()
+    async with serving(held) as server, connected(server) as client, connected(server) as other:
         await client.say(VOICE)
         assert await client.text() == "open the door"
         await client.send(STOP)
         for _ in range(10):  # in which the server could pass it over
             await other.settle()
-        tidying.let_end.set()
+        let_end.set()
         assert await client.error() == "out-of-order"
 
 
