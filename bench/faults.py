@@ -60,11 +60,11 @@ async def _measure(runs: int, at_once: int, only: str) -> None:
         async with places:
             results[cell].append(await play(cell, gate))
 
-    todo = [cell for cell in matrix for _ in range(runs)]
-    todo += [cell for cell in baselines() for _ in range(3 * runs)]
-    random.Random(1).shuffle(todo)
+    turns = [cell for cell in matrix for _ in range(runs)]
+    turns += [cell for cell in baselines() for _ in range(3 * runs)]
+    random.Random(1).shuffle(turns)
     async with asyncio.TaskGroup() as group:
-        for cell in todo:
+        for cell in turns:
             group.create_task(add(cell))
     alone = {cell.baseline: _median(results[cell]) for cell in baselines()}
     print_table(_HEAD, [_row(cell, results[cell], alone[cell.baseline]) for cell in matrix])

@@ -116,10 +116,9 @@ class WyomingServer:
             reason = getattr(error, "strerror", None) or error
             raise kind(f"URI {self._uri}: cannot listen there ({reason})") from None
         for bound in self._listener.sockets if self._listener else ():
+            # asyncio has one number for how many wait and how many are let in at once.
             with socket.fromfd(bound.fileno(), bound.family, bound.type) as same:
-                same.listen(
-                    _BACKLOG
-                )  # asyncio has one number for how many wait and how many are let in at once
+                same.listen(_BACKLOG)
 
     async def wait_closed(self) -> None:
         """Return when a server on standard input has lost its client; a listening one never returns."""

@@ -273,7 +273,7 @@ async def forgotten():
     asyncio.get_running_loop().create_future().set_exception(ValueError("asyncio"))
 
 warnings.warn("careful")
-logging.getLogger("some.library").error("library")
+logging.getLogger("somebody.elses").error("library")
 thread = threading.Thread(target=lambda: 1 / 0, name="worker")
 thread.start()
 thread.join()
@@ -291,7 +291,7 @@ def test_what_python_and_libraries_complain_of_is_json_too() -> None:
     entries = [json.loads(line) for line in run.stderr.splitlines()]
     assert [entry["logger"] for entry in entries] == [
         "py.warnings",
-        "some.library",
+        "somebody.elses",
         "stt_failover.strays",
         "stt_failover.strays",
         "asyncio",
