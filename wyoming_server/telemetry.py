@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
+from modal_whisper.extras import how_to_install
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -30,7 +32,7 @@ def start(environ: Mapping[str, str], clock: Callable[[], float]) -> Telemetry |
 
         telemetry = otel.Telemetry(otel.provider(otel.Exporter(endpoint)), clock=clock)
     except ImportError:
-        _LOGGER.warning("no traces are sent, OpenTelemetry is missing: pip install 'stt-failover[otel]'")
+        _LOGGER.warning("no traces are sent, OpenTelemetry is missing: %s", how_to_install("otel"))
         return None
     except Exception as error:  # noqa: BLE001 - variables that the SDK does not take raise what they like
         _LOGGER.warning("no traces are sent, an OTEL_ variable is wrong: %s", error)

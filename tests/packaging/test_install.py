@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from modal_whisper import __version__
+from modal_whisper.extras import how_to_install
 from modal_whisper.samples import PASSWORD
 from tests import processes
 from tests.end_to_end.clips import PASSWORD as CLIP, error_rate
@@ -85,7 +86,7 @@ def test_without_the_worker_extra_it_starts_and_says_what_is_missing(
         assert asyncio.run(ask()) == "all-backends-failed"
         assert server.stop() == 0
     assert "Whisper cannot run here (No module named 'ctranslate2'): " in server.log
-    assert "no traces are sent, OpenTelemetry is missing: pip install 'stt-failover[otel]'" in server.log
+    assert f"no traces are sent, OpenTelemetry is missing: {how_to_install('otel')}" in server.log
     assert "Traceback" not in server.log
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from opentelemetry.sdk.trace.export import SpanExportResult
 
+from modal_whisper.extras import how_to_install
 from wyoming_server import telemetry
 
 if TYPE_CHECKING:
@@ -66,9 +67,7 @@ def test_without_the_extra_one_line_says_what_to_install(
     monkeypatch.delattr("wyoming_server.otel", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     assert not start(OTEL_EXPORTER_OTLP_ENDPOINT=COLLECTOR)
-    assert caplog.messages == [
-        "no traces are sent, OpenTelemetry is missing: pip install 'stt-failover[otel]'"
-    ]
+    assert caplog.messages == [f"no traces are sent, OpenTelemetry is missing: {how_to_install('otel')}"]
 
 
 def test_a_variable_that_is_wrong_is_one_line_and_nobody_is_left_unheard(
